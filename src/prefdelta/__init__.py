@@ -1,0 +1,1 @@
+"""Many weak preference signals in, one stronger model out."""

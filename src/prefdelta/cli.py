@@ -1,0 +1,222 @@
+"""The command line: parse, call, print.
+
+The stages are imported inside the commands, so that ``prefdelta --help`` answers without loading torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from prefdelta.errors import PrefdeltaError
+
+if TYPE_CHECKING:
+    from prefdelta.pipeline.unit import Unit
+
+app = typer.Typer(
+    help="Many weak preference signals in, one stronger model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set lora.r=16; may be repeated."),
+]
+
+
+@app.command()
+def demo(
+    output: Output = Path("runs/demo"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Run the whole way on the tiny embedded models: minutes on a laptop, no GPU, no downloads."""
+    _run(Path(__file__).parent / "micro" / "demo.yaml", output, (), dry_run)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder [runs/NAME].")] = None,
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Run a recipe from prompts to report; run it again to continue after an interruption."""
+    _run(recipe, output, tuple(settings or ()), dry_run)
+
+
+def _run(recipe_file: Path, output: Path | None, settings: tuple[str, ...], dry_run: bool) -> None:
+    from prefdelta.pipeline.describe import plan_table
+    from prefdelta.pipeline.plan import Plan
+    from prefdelta.pipeline.run import run_recipe
+    from prefdelta.recipe import load_recipe
+
+    recipe = load_recipe(recipe_file, settings)
+    root = output or Path("runs") / recipe.name
+    console = Console()
+    if dry_run:
+        console.print(plan_table(Plan(recipe, root)))
+        return
+    report = run_recipe(recipe, root, console=console)
+    console.print(f"report: {report}\nresults: {report.with_name('results.json')}")
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="Model id, folder or micro:NAME.")],
+    prompts: Annotated[Path, typer.Argument(help="Prompts, a JSONL file of items.")],
+    output: Output,
+    corpus: Annotated[str | None, typer.Option(help="Search corpus: micro:corpus or a JSONL file.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Let one model answer prompts, and write responses.jsonl."""
+    from prefdelta.pipeline.single import sample_unit
+
+    _single(sample_unit(model, prompts, corpus, tuple(settings or ())), output)
+
+
+@app.command()
+def pair(
+    prompts: Annotated[Path, typer.Argument(help="Prompts, a JSONL file of items.")],
+    chosen: Annotated[Path, typer.Argument(help="The weak model's responses.jsonl.")],
+    rejected: Annotated[Path, typer.Argument(help="The weaker model's responses.jsonl.")],
+    output: Output,
+    settings: Settings = None,
+) -> None:
+    """Turn two models' answers into preference pairs, and write pairs.jsonl with its data card."""
+    from prefdelta.pipeline.single import pair_unit
+
+    _single(pair_unit(prompts, chosen, rejected, tuple(settings or ())), output)
+
+
+@app.command()
+def train(
+    pairs: Annotated[Path, typer.Argument(help="Preference pairs, a pairs.jsonl.")],
+    student: Annotated[str, typer.Option(help="Model id, folder or micro:NAME to train on.")],
+    output: Output,
+    seed: Annotated[int, typer.Option(help="Seed of the LoRA initialisation and of the data order.")] = 0,
+    settings: Settings = None,
+) -> None:
+    """Train one preference delta: a LoRA adapter, by DPO or ORPO."""
+    from prefdelta.pipeline.single import train_unit
+
+    _single(train_unit(pairs, student, seed, tuple(settings or ())), output)
+
+
+@app.command()
+def merge(
+    adapters: Annotated[list[Path], typer.Argument(help="PEFT LoRA adapter folders.")],
+    output: Output,
+    method: Annotated[str, typer.Option(help="How to merge; `prefdelta methods` lists all.")] = "average",
+    scale: Annotated[float, typer.Option(help="λ: factor on the merged update.")] = 1.0,
+    weights: Annotated[str | None, typer.Option(help="One weight per adapter, comma separated.")] = None,
+    rank: Annotated[str, typer.Option(help="Output rank: exact, servable (one vLLM takes), or a number.")] = "exact",
+    drop_modules_to_save: Annotated[
+        bool, typer.Option("--drop-modules-to-save", help="Leave out task heads stored beside the LoRA.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Merge LoRA adapters into one LoRA adapter, exactly, without loading the base model."""
+    from prefdelta.merging.command import merge_command
+    from prefdelta.recipe import settings_mapping
+
+    merge_command(
+        adapters,
+        output,
+        method=method,
+        scale=scale,
+        weights=weights,
+        rank=rank,
+        drop_modules_to_save=drop_modules_to_save,
+        overwrite=overwrite,
+        options=settings_mapping(settings or ()),
+        console=Console(),
+    )
+
+
+@app.command()
+def methods() -> None:
+    """List the merge methods."""
+    from prefdelta.merging.registry import METHODS
+
+    table = Table("method", "what it does", "source")
+    for entry in METHODS.values():
+        table.add_row(entry.name, entry.summary, entry.paper)
+    Console().print(table)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model id, folder or micro:NAME.")],
+    items: Annotated[str, typer.Argument(help="Benchmark: a JSONL file of items with answers, or micro:TASK.")],
+    output: Output,
+    adapter: Annotated[Path | None, typer.Option(help="A LoRA adapter to put on the model.")] = None,
+    scale: Annotated[float, typer.Option(help="λ: factor on the adapter's update.")] = 1.0,
+    scorer: Annotated[str, typer.Option(help="exact-match, final-number, choice or token-f1.")] = "exact-match",
+    count: Annotated[int, typer.Option(help="How many items.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the sampled decoding.")] = 0,
+    corpus: Annotated[str | None, typer.Option(help="Search corpus: micro:corpus or a JSONL file.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Score a model, with or without an adapter, and write one record per item."""
+    from prefdelta.pipeline.single import evaluate_unit, read_score
+
+    unit = evaluate_unit(model, items, adapter, scale, scorer, count, seed, corpus, tuple(settings or ()))
+    _single(unit, output)
+    Console().print(read_score(output), highlight=False)
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(help="A finished run folder.")]) -> None:
+    """Write results.json and report.html of a finished run again."""
+    from prefdelta.pipeline.run import publish_again
+
+    Console().print(f"report: {publish_again(run_folder)}")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder with a llama2.c .bin checkpoint and tokenizer.")],
+    output: Output,
+) -> None:
+    """Turn a llama2.c checkpoint into a Hugging Face model folder."""
+    from prefdelta.llama2c import convert_llama2c
+
+    convert_llama2c(checkpoint, output)
+    Console().print(f"model: {output}")
+
+
+def _single(unit: Unit, output: Path) -> None:
+    from prefdelta.pipeline.single import run_single
+
+    artifact = run_single(unit, output, Console())
+    Console().print(f"{unit.stage}: {artifact.path}", highlight=False)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one sentence on stderr and exit code 2, never a traceback."""
+    try:
+        app()
+    except PrefdeltaError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        _fail(f"cannot write {error.filename or 'the output'}: {error.strerror}.", 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again to continue.", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"prefdelta: {message}", file=sys.stderr)
+    raise SystemExit(code)

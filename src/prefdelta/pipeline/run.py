@@ -1,0 +1,99 @@
+"""Running a plan: make what is missing, skip what is there, show how far it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.pipeline.display import Display
+from prefdelta.pipeline.plan import Plan
+from prefdelta.pipeline.publish import publish
+from prefdelta.pipeline.unit import Unit, Workbench
+from prefdelta.recipe import Recipe, configure
+from prefdelta.records import digest
+from prefdelta.store import Artifact, Store, write_json
+
+RECIPE = "recipe.json"
+
+
+def run_recipe(recipe: Recipe, root: Path, *, console: Console | None = None) -> Path:
+    """Run a recipe from prompts to report; continue where an earlier run of it stopped.
+
+    Args:
+        recipe: what to run.
+        root: the run directory. Finished artifacts in it whose inputs and settings are unchanged are kept.
+        console: where progress is shown; nothing is shown if it is ``None``.
+
+    Returns:
+        The path of ``report.html``; ``results.json`` lies beside it.
+
+    Raises:
+        PrefdeltaError: the recipe asks for something that is not there, or a stage refuses its input.
+    """
+    plan = Plan(recipe, root)
+    store = Store(root)
+    try:
+        write_json(root / RECIPE, recipe.model_dump(mode="json"))
+    except OSError as error:
+        raise PrefdeltaError(f"cannot write to {root}: {error.strerror or error}.") from error
+    store.log(event="started", recipe=recipe.name, plan=digest([unit.name for unit in plan.units]))
+    with Display(console, len(plan.units)) as display:
+        artifacts = execute(plan.units, store, Workbench(display.inner), display)
+    report = publish(plan, store, artifacts)
+    store.log(event="finished", recipe=recipe.name)
+    return report
+
+
+def publish_again(root: Path) -> Path:
+    """Write the results and the report of a finished run again, from its folder alone.
+
+    Raises:
+        PrefdeltaError: the folder holds no run, or one that is not finished.
+    """
+    try:
+        raw = json.loads((root / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PrefdeltaError(f"{root} is not the folder of a run: it has no readable {RECIPE}.") from error
+    plan = Plan(configure(Recipe, raw, origin=str(root / RECIPE)), root)
+    store = Store(root)
+    artifacts = {unit.name: store.get(unit.name) for unit in plan.units}
+    missing = [name for name, artifact in artifacts.items() if artifact is None]
+    if missing:
+        raise PrefdeltaError(f"the run in {root} is not finished ({missing[0]} is missing); run its recipe again.")
+    return publish(plan, store, {name: artifact for name, artifact in artifacts.items() if artifact})
+
+
+def execute(units: list[Unit], store: Store, bench: Workbench, display: Display | None = None) -> dict[str, Artifact]:
+    """Make every unit's artifact, in order, skipping those that are there; returns all of them by name."""
+    artifacts: dict[str, Artifact] = {}
+    for unit in units:
+        if display:
+            display.start(unit.name)
+        artifacts[unit.name] = make(unit, store, artifacts, bench)
+        if display:
+            display.finish()
+    return artifacts
+
+
+def make(
+    unit: Unit, store: Store, artifacts: Mapping[str, Artifact], bench: Workbench, *, name: str | None = None
+) -> Artifact:
+    """Make one unit's artifact, or return the one that is there; ``name`` puts it elsewhere than the unit says."""
+    name = name or unit.name
+    inputs = {label: artifacts[name] for label, name in unit.inputs.items()}
+    config = {**unit.config, "externals": {label: hashed() for label, hashed in sorted(unit.externals.items())}}
+    found = store.find(name, stage=unit.stage, config=config, inputs=inputs)
+    if found:
+        return found
+    return store.build(
+        name,
+        stage=unit.stage,
+        config=config,
+        inputs=inputs,
+        make=lambda work: unit.make(work, inputs, bench),
+        resume=unit.resumable,
+    )

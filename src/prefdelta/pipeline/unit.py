@@ -1,0 +1,86 @@
+"""A unit of work: a plain function from artifacts to one artifact, with what is needed to plan, skip and resume it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefdelta.models import LoadedModel, load
+from prefdelta.recipe import ModelRef, Search
+from prefdelta.retrieval import Bm25Index, load_corpus
+from prefdelta.store import Artifact
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) of the unit at work."""
+
+
+class Workbench:
+    """What units share while a run lasts: one loaded model at a time, the search indexes, the progress display.
+
+    Units are otherwise free of state; a unit gives the same artifact on a fresh workbench.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.progress: Progress = progress or (lambda done, total: None)
+        self._model: tuple[ModelRef, LoadedModel] | None = None
+        self._indexes: dict[Search, Bm25Index] = {}
+
+    def model(self, ref: ModelRef) -> LoadedModel:
+        """The model of a reference; loading another one lets go of the last."""
+        if self._model is None or self._model[0] != ref:
+            self.release()
+            self._model = (ref, load(ref))
+        return self._model[1]
+
+    def release(self) -> None:
+        """Let go of the loaded model and of the memory that it took."""
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def index(self, search: Search) -> Bm25Index:
+        """The index over a search environment's corpus, built once."""
+        if search not in self._indexes:
+            documents = load_corpus(search.corpus)
+            self._indexes[search] = Bm25Index(documents, top_k=search.top_k, max_words=search.max_words)
+        return self._indexes[search]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a unit does, for the plan: answers sampled, optimiser steps, bytes written."""
+
+    samples: int = 0
+    steps: int = 0
+    disk: int = 0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One artifact to be made.
+
+    Attributes:
+        name: where the artifact lies in the run directory.
+        stage: the stage it belongs to.
+        config: all settings that decide its content, as plain values without machine paths.
+        inputs: label -> name of the artifact that is read.
+        externals: label -> hash of something outside the run directory (weights, a file), computed when asked.
+        make: writes the artifact's files into a working folder.
+        work: its size, for estimates.
+        resumable: ``make`` continues from what a killed build left in the working folder; others start afresh.
+    """
+
+    name: str
+    stage: str
+    config: Any
+    inputs: Mapping[str, str]
+    make: Callable[[Path, Mapping[str, Artifact], Workbench], None]
+    externals: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    work: Work = Work()
+    resumable: bool = False

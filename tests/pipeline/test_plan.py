@@ -1,0 +1,93 @@
+"""The plan: every unit finds its inputs made, and a dry run needs nothing but the recipe."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.pipeline.describe import plan_table
+from prefdelta.pipeline.estimate import model_size
+from prefdelta.pipeline.plan import Plan, portable, seed_from
+from prefdelta.recipe import ModelRef, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_unit_comes_after_its_inputs(recipe: Path, tmp_path: Path) -> None:
+    made: set[str] = set()
+    for unit in Plan(load_recipe(recipe), tmp_path).units:
+        assert set(unit.inputs.values()) <= made, unit.name
+        assert unit.name not in made
+        made.add(unit.name)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_dry_run_opens_no_connection_and_writes_nothing(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a dry run opened a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    console = Console(record=True, width=120, file=(tmp_path / "out").open("w"))
+    console.print(plan_table(Plan(load_recipe(recipe), tmp_path / "run")))
+    text = console.export_text()
+    assert "adapters" in text
+    assert "optimiser steps" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_paper_recipe_counts_its_steps() -> None:
+    """Table 5: one epoch of 7,473 prompts at batch 128 is about 58 optimiser steps per delta, and there are three."""
+    recipe = next(path for path in RECIPES if "pda-reasoning" in path.stem)
+    steps = [unit.work.steps for unit in Plan(load_recipe(recipe), Path("x")).units if unit.stage == "adapters"]
+    assert steps[:3] == [59, 59, 59]
+
+
+def test_a_models_size_is_exact_for_a_folder_and_guessed_from_a_hub_name() -> None:
+    local = model_size(ModelRef(path="micro:student"))
+    assert local is not None
+    assert not local.guessed
+    guessed = model_size(ModelRef(path="Qwen/Qwen3-8B"))
+    assert guessed is not None
+    assert guessed.guessed
+    assert guessed.parameters == 8_000_000_000
+    assert model_size(ModelRef(path="org/nameless")) is None
+
+
+def test_settings_hold_no_machine_path() -> None:
+    assert portable({"a": ["/home/me/x.jsonl"], "b": "org/name", "c": 1}) == {"a": ["x.jsonl"], "b": "org/name", "c": 1}
+
+
+def test_seeds_depend_on_every_part() -> None:
+    seeds = {seed_from(0, "ash"), seed_from(1, "ash"), seed_from(0, "elm"), seed_from(0)}
+    assert len(seeds) == 4
+    assert seed_from(0, "ash") == seed_from(0, "ash")
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / "micro.yaml")
+    domain = recipe.domains["search"]
+    deltas = (
+        domain.deltas[0].model_copy(update={"weak": ModelRef(path="one/same"), "weaker": ModelRef(path="two/same")}),
+    )
+    changed = recipe.model_copy(update={"domains": {"search": domain.model_copy(update={"deltas": deltas})}})
+    with pytest.raises(PrefdeltaError, match="two different models called 'same'"):
+        Plan(changed, tmp_path)
+
+
+def test_the_demo_is_the_full_experiment_with_one_seed() -> None:
+    import prefdelta.micro
+
+    demo = load_recipe(Path(prefdelta.micro.__file__).with_name("demo.yaml"))
+    full = load_recipe(Path(__file__).parents[2] / "recipes" / "micro.yaml")
+    assert demo.seeds == full.seeds[:1]
+    assert {name: domain.training for name, domain in demo.domains.items()} == {
+        name: domain.training for name, domain in full.domains.items()
+    }
+    assert demo.merge == full.merge
