@@ -1,0 +1,203 @@
+"""What ``adapter_config.json`` says about the meaning of the weights: scaling, and features that change the formula."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from prefdelta.errors import PrefdeltaError
+
+CONFIG_NAME = "adapter_config.json"
+
+_ADVICE = "merge that adapter into a model and extract a plain LoRA from it, or retrain it as plain LoRA"
+_UNSUPPORTED = {
+    "use_dora": "DoRA rescales the whole weight by a learned magnitude, which no low-rank update can express",
+    "lora_bias": "lora_bias adds a bias beside the low-rank update",
+    "target_parameters": "target_parameters adapts stacked parameters (mixture-of-experts weights), not 2-D modules",
+    "alora_invocation_tokens": "activated LoRA applies the update to part of the tokens only",
+    "use_qalora": "QA-LoRA pools the input before A",
+    "use_bdlora": "block-diagonal LoRA stores its factors in blocks",
+    "arrow_config": "Arrow routes between several adapters at run time",
+    "kasa_config": "KaSA truncates the base weight and puts a learned diagonal between the factors",
+    "monteclora_config": "MonteCLoRA samples its factors",
+    "layer_replication": "layer_replication changes the base model's layers",
+}
+_LARGEST_RANK = 1 << 31
+_LONGEST_PATTERN = 1000
+_LARGE_COUNT = re.compile(r"\{[^{}]*\d{3}")  # a{99999999} is compiled to as many nodes, in gigabytes
+_MATCH_SECONDS = 1.0  # of processor time; an honest pattern needs microseconds
+_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What an adapter says about the model it belongs to.
+
+    ``embeddings`` names the modules that are ``nn.Embedding``; PEFT stores their factors under other tensor names.
+    """
+
+    base_model: str | None = None
+    task_type: str | None = None
+    fan_in_fan_out: bool = False
+    embeddings: frozenset[str] = frozenset()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check an adapter's configuration.
+
+    Raises:
+        PrefdeltaError: the folder or file is missing, is no JSON object, is no LoRA, or uses a variant of LoRA
+            whose update is not B A.
+    """
+    path = folder / CONFIG_NAME
+    if not folder.is_dir():
+        raise PrefdeltaError(f"no adapter folder at {folder}; give the path of a folder saved by PEFT.")
+    if not path.is_file():  # a pipe or device of that name would be read for ever
+        raise PrefdeltaError(f"{folder} has no {CONFIG_NAME}; it is not a PEFT adapter.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PrefdeltaError(f"cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise PrefdeltaError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise PrefdeltaError(f"{path} holds no JSON object.")
+    _check(config, path)
+    return config
+
+
+def scaling(config: Mapping[str, Any], module: str) -> float:
+    """The factor s in ΔW = s · B A: alpha / r, or alpha / √r with rsLoRA, after PEFT's per-module patterns."""
+    alpha = float(_lookup(config.get("alpha_pattern") or {}, module, config["lora_alpha"]))
+    rank = configured_rank(config, module)
+    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+
+
+def configured_rank(config: Mapping[str, Any], module: str) -> int:
+    """The rank that the configuration gives a module, after ``rank_pattern``."""
+    return int(_lookup(config.get("rank_pattern") or {}, module, config["r"]))
+
+
+def _lookup(pattern: Mapping[str, Any], module: str, default: Any) -> Any:
+    """PEFT's rule: the first key, as a regular expression, that matches the module's name or a dotted tail of it."""
+    for key, value in pattern.items():
+        try:
+            # ``re`` has no time limit, and some patterns take it longer than the age of the universe.
+            found = regex.match(_expression(key), module, timeout=_MATCH_SECONDS)
+        except TimeoutError as error:
+            raise PrefdeltaError(f"{CONFIG_NAME}: pattern {key!r} takes too long on {module}; simplify it.") from error
+        if found:
+            return value
+    return default
+
+
+def _expression(key: str) -> str:
+    return rf"(.*\.)?({key})$"
+
+
+def _check(config: Mapping[str, Any], path: Path) -> None:
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise PrefdeltaError(f"{path}: peft_type is {kind!r}, only LORA adapters can be read.")
+    for key, reason in _UNSUPPORTED.items():
+        if config.get(key):
+            raise PrefdeltaError(f"{path}: {key} is set, and {reason}; {_ADVICE}.")
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS):
+        raise PrefdeltaError(
+            f"{path}: init_lora_weights is {init!r}, which also changes the base weights, so B A is not the update; "
+            "save the adapter with PEFT's path_initial_model_for_weight_conversion first."
+        )
+    for key in ("base_model_name_or_path", "task_type"):
+        if not _is_text(config.get(key)):
+            raise PrefdeltaError(f"{path}: {key} must be text, not {config[key]!r}.")
+    if not _is_rank(config.get("r")):
+        raise PrefdeltaError(f"{path}: r must be a positive whole number, not {config.get('r')!r}.")
+    if not _is_number(config.get("lora_alpha")):
+        raise PrefdeltaError(f"{path}: lora_alpha must be a number, not {config.get('lora_alpha')!r}.")
+    for key in ("use_rslora", "fan_in_fan_out"):
+        if not isinstance(config.get(key), bool | None):
+            raise PrefdeltaError(f"{path}: {key} must be true or false, not {config[key]!r}.")
+    _check_pattern(config, "rank_pattern", path, valid=_is_rank)
+    _check_pattern(config, "alpha_pattern", path, valid=_is_number)
+
+
+def _check_pattern(config: Mapping[str, Any], name: str, path: Path, *, valid: Callable[[Any], bool]) -> None:
+    pattern = config.get(name) or {}
+    if not isinstance(pattern, dict):
+        raise PrefdeltaError(f"{path}: {name} must be an object of module patterns, not {pattern!r}.")
+    for key, value in pattern.items():
+        if len(key) > _LONGEST_PATTERN or _LARGE_COUNT.search(key):
+            raise PrefdeltaError(f"{path}: {name} has a pattern of needless size ({key[:40]!r}…); simplify it.")
+        try:
+            regex.compile(_expression(key))
+        except (regex.error, OverflowError, RecursionError) as error:
+            raise PrefdeltaError(f"{path}: {name} key {key!r} is no regular expression ({error}).") from error
+        if not valid(value):
+            raise PrefdeltaError(f"{path}: {name} gives {key!r} the value {value!r}.")
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_RANK
+
+
+def _is_number(value: Any) -> bool:
+    # Compared, not converted: a whole number of 400 digits has no float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_text(value: Any) -> bool:
+    """Absent, or text that can be written to a file; JSON also holds halves of characters."""
+    return value is None or (isinstance(value, str) and value.isprintable())
+
+
+def merged_config(info: AdapterInfo, ranks: Mapping[str, int]) -> dict[str, Any]:
+    """The configuration of an adapter whose factors already hold all scaling: alpha = r in every module.
+
+    Modules are named in full, so that PEFT adapts these and no others. ``r`` is the largest rank; modules of another
+    rank get a ``rank_pattern`` and the same ``alpha_pattern``, which keeps their scaling 1 even for a reader that
+    knows only ``lora_alpha / r``.
+    """
+    rank = max(ranks.values())
+    pattern = {f"^{re.escape(name)}": ranks[name] for name in sorted(ranks) if ranks[name] != rank}
+    return {
+        "alpha_pattern": pattern,
+        "base_model_name_or_path": info.base_model,
+        "bias": "none",
+        "fan_in_fan_out": info.fan_in_fan_out,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": rank,
+        "rank_pattern": pattern,
+        "target_modules": sorted(ranks),
+        "task_type": info.task_type,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def common_info(infos: Iterable[AdapterInfo]) -> AdapterInfo:
+    """What a merge of several adapters can still say: the first one's base model, a task type all agree on.
+
+    ``fan_in_fan_out`` describes the layer class of the base; PEFT corrects it by itself where it is wrong.
+    """
+    all_infos = list(infos)
+    tasks = {info.task_type for info in all_infos}
+    return AdapterInfo(
+        base_model=next((info.base_model for info in all_infos if info.base_model), None),
+        task_type=tasks.pop() if len(tasks) == 1 else None,
+        fan_in_fan_out=any(info.fan_in_fan_out for info in all_infos),
+        embeddings=frozenset().union(*(info.embeddings for info in all_infos)),
+    )
