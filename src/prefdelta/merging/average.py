@@ -1,0 +1,39 @@
+"""The plain average of updates: what every other merge is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.lowrank import LowRank, concat
+from prefdelta.merging.registry import Options, method
+
+
+def shares(weights: Sequence[float]) -> list[float]:
+    """Weights divided by their sum.
+
+    Raises:
+        PrefdeltaError: a weight is not finite, or the sum is not positive.
+    """
+    total = sum(weights)
+    if not 0 < total < float("inf"):
+        raise PrefdeltaError(f"merge weights must be finite and have a positive sum, not {list(weights)}.")
+    return [weight / total for weight in weights]
+
+
+@method(
+    "average",
+    summary="Weighted mean of the updates, exact, at the sum of their ranks.",
+    paper="PDA-Averaging in arXiv 2606.00357; model soups, arXiv 2203.05482.",
+)
+def average(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Options) -> LowRank:
+    """ΔW_AVG = Σᵢ wᵢ ΔWᵢ / Σᵢ wᵢ.
+
+    The mean is of the products BᵢAᵢ, not of the factors, so it does not depend on how an update is factored. An
+    adapter that lacks the module counts as the zero update that it is. Weights may be negative if their sum is not.
+
+    Cost: O((d_out + d_in) Σrᵢ). Result: rank Σ rᵢ, exact.
+
+    Source: arXiv 2606.00357, PDA-Averaging.
+    """
+    return concat(deltas, shares(weights))

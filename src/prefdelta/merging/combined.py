@@ -1,0 +1,91 @@
+"""The methods that are a space to combine in times a rule to combine by: ``ties``, ``knots-ties``, ``core-dare``, …
+
+The plain sum and mean need no space: they commute with every change of coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+from pydantic import create_model
+
+from prefdelta.lowrank import LowRank
+from prefdelta.merging.bestrank import RowBlocks
+from prefdelta.merging.registry import Merged, Method, Options, method
+from prefdelta.merging.rules import RULES, Context, Rule, Stream
+from prefdelta.merging.spaces import SPACES, Space
+from prefdelta.merging.spaces.full import rows_of
+
+
+def combine(
+    space: Space, rule: Rule, deltas: Sequence[LowRank], weights: Sequence[float], options: Options, module: str
+) -> Merged:
+    """Enter the space, apply the rule, come back.
+
+    Zero updates have nothing to say about any entry and are left out, and updates of weight 0 too.
+    """
+    present = _present(deltas, weights)
+    if not present:
+        return Merged(LowRank.zero(deltas[0].shape))
+    coordinates = space.enter([deltas[index] for index in present], options)
+    return coordinates.back(_applied(rule, coordinates.stream, weights, present, options, module))
+
+
+def dense_blocks(
+    rule: Rule, deltas: Sequence[LowRank], weights: Sequence[float], options: Options, module: str
+) -> RowBlocks:
+    """What a rule makes of the entries of ΔW, before any approximation: blocks of rows, to add to a base weight.
+
+    ``options`` are those of the rule, or of the method in the full space. The blocks are float32 and can be walked
+    more than once; each walk computes them anew.
+    """
+    present = _present(deltas, weights)
+    if not present:
+        return RowBlocks(deltas[0].shape, lambda: iter([(0, torch.zeros(deltas[0].shape))]))
+    return _applied(rule, rows_of([deltas[index] for index in present]), weights, present, options, module)
+
+
+def _present(deltas: Sequence[LowRank], weights: Sequence[float]) -> list[int]:
+    return [index for index, delta in enumerate(deltas) if weights[index] != 0 and delta.norm() > 0]
+
+
+def _applied(
+    rule: Rule, stream: Stream, weights: Sequence[float], present: Sequence[int], options: Options, module: str
+) -> RowBlocks:
+    chosen = torch.tensor([weights[index] for index in present], dtype=torch.float64)
+    apply = rule.fit(stream, chosen, options, Context(present, module))
+
+    def walk() -> Iterator[tuple[int, torch.Tensor]]:
+        for block in stream.walk():
+            yield block.row, apply(block)
+
+    return RowBlocks(stream.shape[1:], walk)
+
+
+def _register(space: Space, rule: Rule) -> Method:
+    name = space.prefix + rule.name
+    title = "".join(part.capitalize() for part in name.split("-"))
+    # The common base class cannot stand before its own subclass.
+    bases = tuple(base for base in (space.options, rule.options) if base is not Options)
+    described = f"Options of {name}: those of its space and those of its rule."
+    model = create_model(f"{title}Options", __base__=bases, __doc__=described)
+
+    def function(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Options, module: str) -> Merged:
+        return combine(space, rule, deltas, weights, options, module)
+
+    function.__doc__ = f"{rule.summary}, {space.summary}; see :mod:`prefdelta.merging.combined`."
+    return method(
+        name,
+        summary=f"{rule.summary[0].upper()}{rule.summary[1:]}, {space.summary}.",
+        paper="; ".join(part for part in (rule.paper, space.paper) if part),
+        options=cast(type[Options], model),
+        takes_module=True,
+    )(function)
+
+
+COMBINED: dict[str, Method] = {
+    found.name: found for found in (_register(space, rule) for space in SPACES for rule in RULES)
+}
+"""The methods registered here, by name."""

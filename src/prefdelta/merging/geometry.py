@@ -1,0 +1,158 @@
+"""How adapters lie to one another: norms, cosines, shared subspaces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from prefdelta.adapter import Adapter
+from prefdelta.lowrank import LowRank
+from prefdelta.merging.labels import tell_apart
+from prefdelta.merging.threads import one_thread
+
+_TOLERANCE = 1e-7  # as GAM's: directions of rounding noise would otherwise count as shared or unshared ones
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Subspaces(_Frozen):
+    """How far two column spaces coincide, from the principal cosines c₁ ≥ … ≥ c_k between them, k the lesser rank.
+
+    ``mean_cosine`` is Σ cⱼ / k, ``smallest_cosine`` is c_k. ``overlap`` is Σ cⱼ² / k, and ``overlap_by_chance`` what
+    it would be on average for unrelated subspaces: the larger rank over the dimension.
+    """
+
+    mean_cosine: float
+    smallest_cosine: float
+    overlap: float
+    overlap_by_chance: float
+
+
+class ModulePair(_Frozen):
+    """One module of two adapters: the cosine of their updates, and their output (U) and input (V) subspaces."""
+
+    module: str
+    cosine: float
+    norms: tuple[float, float]
+    U: Subspaces
+    V: Subspaces
+
+
+class Pair(_Frozen):
+    """Two adapters. ``cosine`` is that of the whole updates; the subspace numbers are means over ``modules``.
+
+    ``cosine`` counts a module that one of them lacks as zero there; ``modules`` holds those in which both have an
+    update. ``norm_ratio`` is the second's norm over the first's. A number is ``None`` where it is not defined.
+    """
+
+    first: int
+    second: int
+    cosine: float | None
+    norm_ratio: float | None
+    overlap_u: float | None
+    overlap_v: float | None
+    mean_cosine_u: float | None
+    mean_cosine_v: float | None
+    overlap_by_chance_u: float | None
+    overlap_by_chance_v: float | None
+    modules: tuple[ModulePair, ...]
+
+
+class Geometry(_Frozen):
+    """The adapters' names and whole norms ‖ΔW‖_F, and every pair of them."""
+
+    names: tuple[str, ...]
+    norms: tuple[float, ...]
+    pairs: tuple[Pair, ...]
+
+
+def compare(adapters: Sequence[Path | str]) -> Geometry:
+    """Compare the updates of adapters of one base model, one module in memory at a time.
+
+    Raises:
+        PrefdeltaError: an adapter cannot be read.
+    """
+    opened = [Adapter.open(path) for path in adapters]
+    pairs = list(combinations(range(len(opened)), 2))
+    squares = [0.0] * len(opened)
+    inner = dict.fromkeys(pairs, 0.0)
+    found: dict[tuple[int, int], list[ModulePair]] = {pair: [] for pair in pairs}
+    with one_thread():
+        for module in sorted({module for adapter in opened for module in adapter.modules}):
+            deltas = {
+                index: adapter.load(module, torch.float64)
+                for index, adapter in enumerate(opened)
+                if module in adapter.modules
+            }
+            parts = {index: _Part(delta) for index, delta in deltas.items()}
+            for index, part in parts.items():
+                squares[index] += part.norm**2
+            for first, second in pairs:
+                if first in parts and second in parts and parts[first].norm and parts[second].norm:
+                    product = deltas[first].inner(deltas[second])
+                    inner[first, second] += product
+                    found[first, second].append(_compare_module(module, parts[first], parts[second], product))
+    norms = [math.sqrt(square) for square in squares]
+    return Geometry(
+        names=tuple(tell_apart([adapter.path for adapter in opened])),
+        norms=tuple(norms),
+        pairs=tuple(_pair(pair, norms, inner[pair], found[pair]) for pair in pairs),
+    )
+
+
+class _Part:
+    """One update's orthonormal bases and norm."""
+
+    def __init__(self, delta: LowRank) -> None:
+        svd = delta.svd(_TOLERANCE)
+        self.U, self.V = svd.U, svd.V
+        self.norm = float(svd.S.norm())
+
+
+def _compare_module(module: str, first: _Part, second: _Part, product: float) -> ModulePair:
+    return ModulePair(
+        module=module,
+        cosine=product / (first.norm * second.norm),
+        norms=(first.norm, second.norm),
+        U=_subspaces(first.U, second.U),
+        V=_subspaces(first.V, second.V),
+    )
+
+
+def _subspaces(first: Tensor, second: Tensor) -> Subspaces:
+    cosines = torch.linalg.svdvals(first.T @ second)
+    return Subspaces(
+        mean_cosine=float(cosines.mean()),
+        smallest_cosine=float(cosines.min()),
+        overlap=float((cosines**2).mean()),
+        overlap_by_chance=max(first.shape[1], second.shape[1]) / first.shape[0],
+    )
+
+
+def _pair(pair: tuple[int, int], norms: Sequence[float], product: float, modules: Sequence[ModulePair]) -> Pair:
+    first, second = norms[pair[0]], norms[pair[1]]
+    return Pair(
+        first=pair[0],
+        second=pair[1],
+        cosine=product / (first * second) if first and second else None,
+        norm_ratio=second / first if first else None,
+        overlap_u=_mean([entry.U.overlap for entry in modules]),
+        overlap_v=_mean([entry.V.overlap for entry in modules]),
+        mean_cosine_u=_mean([entry.U.mean_cosine for entry in modules]),
+        mean_cosine_v=_mean([entry.V.mean_cosine for entry in modules]),
+        overlap_by_chance_u=_mean([entry.U.overlap_by_chance for entry in modules]),
+        overlap_by_chance_v=_mean([entry.V.overlap_by_chance for entry in modules]),
+        modules=tuple(modules),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

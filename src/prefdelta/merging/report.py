@@ -1,0 +1,148 @@
+"""What a merge did, in numbers, and the model card that tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PureWindowsPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputAdapter(_Frozen):
+    """One merged adapter: its folder's own name, what it was, and how large its update is.
+
+    ``norm`` is ‖ΔW‖_F over all its modules; ``empty_modules`` counts modules whose update is zero.
+    ``kept_projection`` is ⟨result, ΔW⟩ / ‖ΔW‖²: how much of this update's own component the result holds.
+    """
+
+    name: str
+    fingerprint: str
+    base_model: str | None
+    weight: float
+    modules: int
+    ranks: tuple[int, ...]
+    norm: float
+    kept_projection: float | None
+    empty_modules: int
+    dropped_tensors: tuple[str, ...]
+
+
+class ModuleReport(_Frozen):
+    """One module of the result, compared with the plain average of the same adapters at scale 1.
+
+    ``adapters`` are the positions of those that adapt the module. ``scale`` is the factor put on the merged update.
+    ``kept_energy`` is the share of its squared norm that is left at the rank it is stored with. ``notes`` are the
+    method's own numbers.
+    """
+
+    module: str
+    shape: tuple[int, int]
+    rank: int
+    adapters: tuple[int, ...]
+    norm: float
+    average_norm: float
+    norm_ratio: float | None
+    cosine_to_average: float | None
+    scale: float
+    kept_energy: float
+    notes: Mapping[str, float]
+
+
+class MergeReport(_Frozen):
+    """The whole merge; ``model_dump_json`` gives what is stored as ``prefdelta_merge.json``.
+
+    ``norm_ratio`` and ``cosine_to_average`` are over all modules together; ``None`` where the average is zero.
+    ``smallest_cosine`` is the least principal cosine that an aligning method met.
+    """
+
+    version: str
+    method: str
+    options: Mapping[str, Any]
+    scale: float | str
+    rank: int | str | None
+    dtype: str
+    adapters: tuple[InputAdapter, ...]
+    norm: float
+    average_norm: float
+    norm_ratio: float | None
+    cosine_to_average: float | None
+    smallest_cosine: float | None
+    kept_energy: float
+    stored_ranks: tuple[int, ...]
+    warnings: tuple[str, ...]
+    modules: tuple[ModuleReport, ...]
+
+
+def public_name(base_model: str | None) -> str | None:
+    """A base model's name without the folders of the machine it lay on; a name on the Hub stays as it is."""
+    if base_model is None:
+        return None
+    # A hub name has at most one slash and no drive or leading slash; PureWindowsPath splits on both kinds of slash.
+    path = PureWindowsPath(base_model)
+    on_hub = 1 <= len(path.parts) <= 2 and not path.anchor and path.parts[0] != ".."
+    return base_model if on_hub else path.name or None
+
+
+def model_card(report: MergeReport, base_model: str | None) -> str:
+    """The ``README.md`` of a merged adapter, with the metadata that the Hugging Face Hub reads."""
+    base = public_name(base_model)
+    named = [f"base_model: {json.dumps(base, ensure_ascii=False)}"] if base else []
+    front = ["---", "library_name: peft", *named, "tags:", "- lora", "- merge", "---"]
+    ranks = ", ".join(str(rank) for rank in report.stored_ranks)
+    rows = [
+        f"| {entry.name} | {entry.weight:g} | {entry.modules} | {entry.norm:.4g} | {_number(entry.kept_projection)} "
+        f"| `{entry.fingerprint[:16]}` |"
+        for entry in report.adapters
+    ]
+    compared = (
+        f"Its norm is {report.norm_ratio:.4g} times that of the plain average, its cosine to it "
+        f"{report.cosine_to_average:.4f}."
+        if report.norm_ratio is not None and report.cosine_to_average is not None
+        else "The plain average of the inputs is zero."
+    )
+    lines = [
+        *front,
+        "",
+        "# Merged LoRA adapter",
+        "",
+        f"{len(report.adapters)} adapters of {base or 'an unnamed base model'}, merged by prefdelta {report.version} "
+        f"with method `{report.method}`"
+        + (f" ({_options(report.options)})" if report.options else "")
+        + f" at scale {report.scale if isinstance(report.scale, str) else format(report.scale, 'g')}.",
+        "",
+        "| adapter | weight | modules | norm of ΔW | projection kept | SHA-256 begins |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"The result adapts {len(report.modules)} modules at rank {ranks}, stored as {report.dtype}; "
+        f"‖ΔW‖ = {report.norm:.4g}. {compared}",
+        *(["", "Warnings:", "", *(f"- {warning}" for warning in report.warnings)] if report.warnings else []),
+        "",
+        "`prefdelta_merge.json` holds the numbers of every module.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in options.items())
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """``part / whole``, or ``None`` where ``whole`` is zero."""
+    return part / whole if whole else None
+
+
+def list_names(names: Sequence[str], limit: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

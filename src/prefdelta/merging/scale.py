@@ -1,0 +1,72 @@
+"""How large a merged update should be: a number, or a rule that reads the size off the inputs.
+
+At one and the same λ, comparing methods compares the norms that they happen to leave; these rules put any method's
+direction at a size that means something.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from prefdelta.errors import PrefdeltaError, did_you_mean
+
+Scale = float | Literal["norm-matched", "projection"]
+
+_RULES = ("norm-matched", "projection")
+
+
+def check_scale(scale: Scale) -> None:
+    """Refuse a scale that is no finite number and no rule.
+
+    Raises:
+        PrefdeltaError: it is neither.
+    """
+    if isinstance(scale, str):
+        if scale not in _RULES:
+            raise PrefdeltaError(f"unknown scale {scale!r}; give a number, or {did_you_mean(scale, _RULES)}")
+    elif not math.isfinite(scale):
+        raise PrefdeltaError(f"the scale must be a finite number, not {scale}.")
+
+
+def factor_for(
+    scale: Scale,
+    *,
+    norm: float,
+    inner: Sequence[float],
+    norms: Sequence[float],
+    weights: Sequence[float],
+) -> float:
+    """The factor on one module's merged update M.
+
+    - a number λ: λ.
+    - ``norm-matched``: Σ |wᵢ| ‖ΔWᵢ‖ / Σ |wᵢ| / ‖M‖; M gets the mean norm of the updates.
+    - ``projection``: the c with the least Σ |wᵢ| (c pᵢ - tᵢ)², where pᵢ = ⟨M, ΔWᵢ⟩/‖ΔWᵢ‖ is M's component along
+      update i and tᵢ = sgn(wᵢ) ‖ΔWᵢ‖ that update's whole length: c = Σ |wᵢ| pᵢ tᵢ / Σ |wᵢ| pᵢ². It is data-free.
+      The average gets c = N for orthogonal updates of one length (which makes it their sum) and c = 1 for equal
+      ones. Where M points away from the updates as a whole (c ≤ 0), no scale keeps them, and the factor is 1.
+
+    Updates that are zero, or that lack the module, do not count. A zero M keeps factor 1.
+
+    Args:
+        scale: the number or the rule.
+        norm: ‖M‖.
+        inner: ⟨M, ΔWᵢ⟩.
+        norms: ‖ΔWᵢ‖.
+        weights: wᵢ.
+    """
+    if not isinstance(scale, str):
+        return scale
+    present = [
+        (abs(weight), math.copysign(1.0, weight) * size, product / size)
+        for weight, size, product in zip(weights, norms, inner, strict=True)
+        if size and weight
+    ]
+    if not present or not norm:
+        return 1.0
+    if scale == "norm-matched":
+        return sum(weight * abs(length) for weight, length, _ in present) / sum(part[0] for part in present) / norm
+    wanted = sum(weight * length * component for weight, length, component in present)
+    held = sum(weight * component**2 for weight, _, component in present)
+    return wanted / held if wanted > 0 else 1.0

@@ -1,0 +1,49 @@
+"""KnOTS: one output basis for all updates, the rest of each update in coordinates over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from prefdelta.lowrank import LowRank
+from prefdelta.merging.bestrank import RowBlocks
+from prefdelta.merging.joint import output_basis
+from prefdelta.merging.registry import Merged, Options
+from prefdelta.merging.rules.stream import Stream
+from prefdelta.merging.spaces.full import rows_of
+from prefdelta.merging.spaces.space import Coordinates, Space
+
+_HELD = 128 << 20  # bytes up to which coordinates are kept rather than computed again in every walk
+
+
+class KnotsOptions(Options):
+    """``shared``: which basis the updates share, that of the module's ``output`` (the paper's) or of its ``input``."""
+
+    shared: Literal["output", "input"] = "output"
+
+
+def enter(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates:
+    """Zᵢ = Uᵀ ΔWᵢ = S Vᵢᵀ, from the SVD [ΔW₁ … ΔW_N] = U S [V₁ᵀ … V_Nᵀ].
+
+    As in the authors' code, the singular values belong to what is merged (S Vᵢᵀ), although the paper writes Vᵢ.
+
+    Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ, and O(R d_in) entries for each update.
+    """
+    flipped = options.shared == "input"
+    oriented = [delta.T for delta in deltas] if flipped else list(deltas)
+    u, _ = output_basis(oriented)
+    coordinates = rows_of([LowRank(u.T @ delta.B, delta.A) for delta in oriented], torch.float64)
+    count, rows, columns = coordinates.shape
+    if 8 * count * rows * columns <= _HELD:
+        coordinates = Stream.of(torch.cat([block.values for block in coordinates.walk()], dim=1))
+
+    def back(merged: RowBlocks) -> Merged:
+        delta = LowRank(u, merged.dense())
+        return Merged(delta.T if flipped else delta)
+
+    return Coordinates(coordinates, back)
+
+
+KNOTS = Space("knots-", "over the output basis that the updates share", "KnOTS, arXiv 2410.19735", KnotsOptions, enter)
