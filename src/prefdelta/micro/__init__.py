@@ -1,0 +1,14 @@
+"""The embedded family: tiny Qwen3-architecture models, their tasks and their search corpus, shipped in the package.
+
+One student and four families of two models each (``<family>-weak`` and ``<family>-weaker``). Each family's weak model
+shows one reasoning behaviour and one search behaviour more often than its weaker sibling; all are worse than the
+student. ``python -m prefdelta.micro.train`` trains them all again.
+"""
+
+from prefdelta.micro.behaviours import behaviours
+from prefdelta.micro.demonstrations import BEHAVIOURS
+from prefdelta.micro.family import FAMILIES, MODELS, model_path
+from prefdelta.micro.tasks import TASKS, items
+from prefdelta.micro.world import corpus
+
+__all__ = ["BEHAVIOURS", "FAMILIES", "MODELS", "TASKS", "behaviours", "corpus", "items", "model_path"]
