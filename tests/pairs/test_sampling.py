@@ -1,0 +1,159 @@
+"""Answers and search conversations of real (tiny, random or briefly trained) models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+from prefdelta.chat import completion_ids, encode, prompt_ids
+from prefdelta.errors import PrefdeltaError
+from prefdelta.models import LoadedModel
+from prefdelta.pairs.agent import TurnEnd, observation, query
+from prefdelta.pairs.sampling import Request, TransformersSampler
+from prefdelta.recipe import Sampling
+from prefdelta.records import Document, Item, Sample, Span
+from prefdelta.retrieval import Bm25Index
+from tiny import tiny_model, tiny_tokenizer
+
+CORPUS = [
+    Document("oslo", "mia was born in oslo", title="Mia"),
+    Document("lima", "leo was born in lima", title="Leo"),
+]
+
+
+def _item(text: str, number: int = 0) -> Item:
+    return Item(id=f"i{number}", task="t", messages=({"role": "user", "content": text},))
+
+
+ITEMS = [_item("?" * (number % 5), number) for number in range(24)]
+REQUESTS = [Request(item, seed=100 + number) for number, item in enumerate(ITEMS)]
+
+
+@pytest.fixture(scope="module")
+def random_model() -> LoadedModel:
+    return LoadedModel(tiny_model(seed=3), tiny_tokenizer(), thinking=False)
+
+
+def _sampler(loaded: LoadedModel, **settings: float) -> TransformersSampler:
+    return TransformersSampler(loaded, Sampling(**{"temperature": 1, "max_new_tokens": 24, **settings}), None, 0)  # type: ignore[arg-type]
+
+
+def test_answers_depend_on_the_seed_and_not_on_the_batch(random_model: LoadedModel) -> None:
+    answers = _sampler(random_model, batch_size=64).sample(REQUESTS)
+    assert answers == _sampler(random_model, batch_size=3).sample(REQUESTS)
+    assert answers[5:9] == _sampler(random_model, batch_size=64).sample(REQUESTS[5:9])
+    other = _sampler(random_model, batch_size=64).sample([Request(item, seed=7) for item in ITEMS])
+    assert sum(a.text != b.text for a, b in zip(answers, other, strict=True)) > 20
+
+
+def test_answers_come_in_the_order_of_requests_and_say_what_they_are(random_model: LoadedModel) -> None:
+    answers = _sampler(random_model, batch_size=5).sample(REQUESTS)
+    assert [answer.item for answer in answers] == [item.id for item in ITEMS]
+    assert {answer.finish for answer in answers} <= {"stop", "length"}
+    assert all(answer.tokens == 24 for answer in answers if answer.finish == "length")
+    assert all(answer.tokens <= 24 and not answer.thinking for answer in answers)
+    thinking = LoadedModel(random_model.model, random_model.tokenizer, thinking=True)
+    assert all(answer.thinking for answer in _sampler(thinking).sample(REQUESTS))
+    assert _sampler(random_model).sample([]) == []
+
+
+def test_a_question_that_fills_the_context_is_refused(random_model: LoadedModel) -> None:
+    with pytest.raises(PrefdeltaError, match=r"'i0' has .* at most 1024"):
+        _sampler(random_model).sample([Request(_item("?" * 1100), 0)])
+
+
+def test_an_answer_is_cut_where_the_context_ends(random_model: LoadedModel) -> None:
+    item = _item("?" * 950)
+    length = len(prompt_ids(random_model.tokenizer, item.messages, thinking=False))
+    greedy = _sampler(random_model, temperature=0, max_new_tokens=500).sample([Request(item, 0)])[0]
+    assert greedy.finish == "length"
+    assert greedy.tokens == 1024 - length
+
+
+def test_query_is_the_text_of_the_last_search() -> None:
+    assert query("a <search> mia stone </search>") == "mia stone"
+    assert query("<search>x</search> <search>y\n</search>\n") == "y"
+    assert query("nothing opened</search>") == ""
+    assert query("<search></search>") == ""
+
+
+def test_observation_formats() -> None:
+    assert observation(CORPUS[:1], 1) == "<information>mia was born in oslo</information>"
+    assert observation([], 1) == "<information></information>"
+    assert observation(CORPUS, 3) == (
+        "\n\n<information>Doc 1(Title: Mia) mia was born in oslo\nDoc 2(Title: Leo) leo was born in lima"
+        "</information>\n\n"
+    )
+    assert observation([], 3) == "\n\n<information></information>\n\n"
+
+
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("tail", ["", "\n", " "])
+def test_a_search_is_seen_however_its_tag_is_tokenized(tags: bool, tail: str) -> None:
+    tokenizer = tiny_tokenizer(tags=tags)
+    ids = encode(tokenizer, f"</answer><search>é</ search></search>{tail}")
+    over = TurnEnd(tokenizer, [1], searching=True)
+    seen = [length for length in range(1, len(ids) + 1) if over(ids[:length])]
+    overhang = 1 if tags and tail else 0  # with the tag a token of its own, the tail comes after it
+    assert seen == [len(ids) - overhang]
+    assert not any(TurnEnd(tokenizer, [1], searching=False)(ids[:length]) for length in range(len(ids) + 1))
+
+
+DIALOGUES = {
+    # question: the model's turns; the environment's answers go between them.
+    "mia": ["<search>mia born</search>", "<answer>oslo</answer>"],
+    "leo": ["<search>zzz</search>", "<search> leo born </search>", "<answer>lima</answer>"],
+    "sum": ["<answer>2</answer>"],
+    "all": ["<search>mia</search>"] * 6,
+}
+TURNS = 2
+
+
+def _expected(turns: list[str], top_k: int) -> Sample:
+    index = Bm25Index(CORPUS, top_k=top_k)
+    spans: list[Span] = []
+    for number, turn in enumerate(turns):
+        spans.append(Span(turn))
+        if number == len(turns) - 1 or number == TURNS:
+            break
+        spans.append(Span(observation(index.search(query(turn)), top_k), "environment"))
+    return Sample("i0", tuple(spans), "length" if len(turns) > TURNS + 1 else "stop", tokens=0)
+
+
+def _fitted(tokenizer: PreTrainedTokenizerBase, top_k: int) -> Qwen3ForCausalLM:
+    """A tiny model trained until it takes the dialogues' turns; environment tokens are not trained."""
+    rows = []
+    for question, turns in DIALOGUES.items():
+        ids, mask = completion_ids(tokenizer, _expected(turns, top_k))
+        prompt = prompt_ids(tokenizer, _item(question).messages, thinking=False)
+        targets = [number if own else -100 for number, own in zip(ids, mask, strict=True)]
+        rows.append((prompt + ids, [-100] * len(prompt) + targets))
+    width = max(len(ids) for ids, _ in rows)
+    inputs = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows])
+    labels = torch.tensor([targets + [-100] * (width - len(targets)) for _, targets in rows])
+    model = tiny_model(seed=0, spread=0.05, hidden=64).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3)
+    for _ in range(150):
+        loss = model(input_ids=inputs, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if loss.item() < 0.02:
+            break
+    return model.eval()
+
+
+@pytest.mark.parametrize(("tags", "top_k"), [(True, 1), (False, 2)])
+def test_search_conversation_is_exact(tags: bool, top_k: int) -> None:
+    tokenizer = tiny_tokenizer(tags=tags)
+    loaded = LoadedModel(_fitted(tokenizer, top_k), tokenizer, thinking=False)
+    sampling = Sampling(temperature=0, max_new_tokens=80, batch_size=3)
+    sampler = TransformersSampler(loaded, sampling, Bm25Index(CORPUS, top_k=top_k), TURNS)
+    answers = sampler.sample([Request(_item(question), seed=0) for question in DIALOGUES])
+    for answer, turns in zip(answers, DIALOGUES.values(), strict=True):
+        expected = _expected(turns, top_k)
+        assert (answer.spans, answer.finish) == (expected.spans, expected.finish)
+        assert answer.tokens == sum(completion_ids(tokenizer, answer)[1])
+    assert answers[1].spans[1].text.strip() == "<information></information>"
+    assert [span.source for span in answers[3].spans] == ["model", "environment"] * TURNS + ["model"]
