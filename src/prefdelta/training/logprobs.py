@@ -1,0 +1,117 @@
+"""Log-probabilities of given tokens, without the logits of all positions in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from prefdelta.errors import PrefdeltaError
+
+_CHUNK_ELEMENTS = 2**27  # logits held at a time; 512 MiB in fp32
+_CHECKED_TOKENS = 128
+
+CausalLM: TypeAlias = PreTrainedModel | PeftModel
+
+
+def token_logprobs(
+    model: CausalLM, input_ids: Tensor, counted: Tensor, *, chunk_elements: int = _CHUNK_ELEMENTS
+) -> Tensor:
+    """``log p(token | tokens before it)`` where ``counted`` is true, 0 elsewhere; ``(batch, length)`` in fp32.
+
+    Only the hidden states at counted positions go through the language-model head, in chunks that the backward pass
+    computes again, so that memory holds ``chunk_elements`` logits rather than batch x length x vocabulary.
+
+    Args:
+        model: any causal language model of ``transformers``, bare or with LoRA layers.
+        input_ids: ``(batch, length)``, padded on the right.
+        counted: ``(batch, length)`` bool; the first column must be false.
+        chunk_elements: logits held at a time.
+
+    Raises:
+        PrefdeltaError: the architecture keeps its layers and its head in one module.
+    """
+    causal = _causal_lm(model)
+    if causal.base_model is causal:
+        raise PrefdeltaError(f"{type(causal).__name__} has no separate backbone; it cannot be trained.")
+    # The backbone's call, unlike the causal model's, makes no logits.
+    hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    targets = counted[:, 1:]
+    states = hidden[:, :-1][targets]
+    labels = input_ids[:, 1:][targets]
+    softcap = getattr(causal.config, "final_logit_softcapping", None)
+    size = max(1, chunk_elements // causal.config.get_text_config().vocab_size)
+    head = causal.get_output_embeddings()
+    chunks = [
+        checkpoint(_label_logprobs, head, part, label, softcap, use_reentrant=False)
+        for part, label in zip(states.split(size), labels.split(size), strict=True)
+    ]
+    flat = torch.cat(chunks) if chunks else states.new_zeros(0, dtype=torch.float32)
+    dense = torch.zeros(targets.shape, dtype=torch.float32, device=flat.device).masked_scatter(targets, flat)
+    return torch.nn.functional.pad(dense, (1, 0))
+
+
+def check_head(model: CausalLM, input_ids: Tensor) -> None:
+    """Check on real tokens that the chunked log-probabilities are those of the model's own logits.
+
+    Some architectures do more between hidden states and logits than apply the head (a scale, a second norm). Such a
+    model must be refused, since it would be trained on wrong numbers without a sign of it.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        input_ids: ``(length,)``, at least 2 tokens; the first 128 are used.
+
+    Raises:
+        PrefdeltaError: the two ways disagree.
+    """
+    tokens = input_ids[:_CHECKED_TOKENS].unsqueeze(0)
+    counted = torch.ones_like(tokens, dtype=torch.bool)
+    counted[:, 0] = False
+    with torch.no_grad():
+        mine = token_logprobs(model, tokens, counted)[:, 1:]
+        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
+        own = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    difference = float((mine - own).abs().max())
+    if not difference <= precision(model).logprob:
+        raise PrefdeltaError(
+            f"{type(_causal_lm(model)).__name__} computes its logits in a way that this trainer does not know "
+            f"(log-probabilities differ by {difference:.2g}); it cannot be trained."
+        )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How far two ways to compute the same number may lie apart, by the base model's number format.
+
+    Attributes:
+        logprob: for the log-probability of one token, in nats.
+        loss: for the loss of a step.
+    """
+
+    logprob: float
+    loss: float
+
+
+_FULL = Precision(logprob=1e-3, loss=1e-4)
+_HALF = Precision(logprob=0.25, loss=0.02)
+
+
+def precision(model: CausalLM) -> Precision:
+    """The tolerances for a model: those of fp32, or those of 16-bit formats."""
+    return _FULL if _causal_lm(model).dtype == torch.float32 else _HALF
+
+
+def _causal_lm(model: CausalLM) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _label_logprobs(head: torch.nn.Module, states: Tensor, labels: Tensor, softcap: float | None) -> Tensor:
+    logits = head(states).float()
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return logits.gather(-1, labels[:, None]).squeeze(-1) - logits.logsumexp(-1)

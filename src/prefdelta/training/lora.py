@@ -1,0 +1,97 @@
+"""LoRA layers on a frozen base: attaching them, and writing them with bytes that depend on nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save
+from torch import nn
+from transformers import PreTrainedModel
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.recipe import Lora, ModelRef
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def attach(base: PreTrainedModel, lora: Lora, ref: ModelRef, *, init_seed: int) -> PeftModel:
+    """Freeze ``base`` and put trainable LoRA layers (fp32) into it, in place.
+
+    ``A`` is drawn from ``init_seed`` and ``B`` is zero, so that the result computes what the base does. The base's
+    own dropout is set to zero: its log-probabilities must be those of the reference. LoRA's dropout is the recipe's.
+
+    PEFT draws ``A`` from the global generator only; it is seeded right before, and the caller restores it.
+
+    Raises:
+        PrefdeltaError: a target names no module of the base.
+    """
+    _silence_dropout(base)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+    )
+    torch.manual_seed(init_seed)
+    try:
+        model = get_peft_model(base, config)
+    except ValueError as error:
+        raise PrefdeltaError(f"training.lora.targets does not fit {ref.path!r}: {error}") from error
+    assert isinstance(model, PeftModel)
+    # PEFT puts in the folder that the base was loaded from, which means nothing on another machine.
+    _config(model).base_model_name_or_path = ref.path
+    _config(model).revision = ref.revision
+    return model
+
+
+def targets(model: PeftModel) -> list[str]:
+    """The modules that carry LoRA layers, sorted; by the last part of their names where that says it exactly."""
+    names = [name for name, _ in model.get_base_model().named_modules()]
+    adapted = sorted(name.removesuffix(".lora_A") for name in names if name.endswith(".lora_A"))
+    last = {name.rpartition(".")[2] for name in adapted}
+    by_last = sorted(name for name in names if name.rpartition(".")[2] in last)
+    return sorted(last) if by_last == adapted else adapted
+
+
+def write_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapter in PEFT's format.
+
+    PEFT's own writer puts its target modules in an arbitrary order, adds a model card, and asks the Hub for the
+    base's configuration; this one does none of that.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # PEFT decides by itself to store the embeddings when it cannot look up the base; they are never trained here.
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
+    (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
+    config = _config(model).to_dict()
+    config.update(target_modules=targets(model), inference_mode=True)
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False, default=_plain) + "\n"
+    (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+
+
+def _config(model: PeftModel) -> LoraConfig:
+    config = model.peft_config["default"]
+    assert isinstance(config, LoraConfig)
+    return config
+
+
+def _silence_dropout(base: PreTrainedModel) -> None:
+    for module in base.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        # Attention hands its rate to a fused function instead of a module.
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"adapter configuration holds a {type(value).__name__}")

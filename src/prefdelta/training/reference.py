@@ -1,0 +1,119 @@
+"""Log-probabilities of the responses under the reference, computed once and shared.
+
+The reference is the base model without any adapter. Its numbers depend on the base and on the token sequences only,
+so one cache entry serves every seed, rank, initialisation and objective, and a pair set with its labels shuffled or
+reversed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.records import digest
+from prefdelta.training.collator import collate
+from prefdelta.training.data import Response, Row, token_digest
+from prefdelta.training.logprobs import CausalLM, token_logprobs
+
+Sequence_ = tuple[tuple[int, ...], Response]  # prompt, response
+
+_TOKENS_PER_BATCH = 16384
+
+
+def reference_logprobs(
+    model: CausalLM,
+    rows: Sequence[Row],
+    *,
+    cache: Path | None,
+    fingerprint: str,
+    tokens_per_batch: int = _TOKENS_PER_BATCH,
+) -> Tensor:
+    """Summed log-probabilities of every response's own tokens; ``(responses, rows)`` in fp32 on the CPU.
+
+    Args:
+        model: the base, with no adapter in it or with its adapter switched off.
+        rows: what to score; all have the same number of responses.
+        cache: folder of cached results, made if need be; ``None`` computes anew.
+        fingerprint: identifies the base's weights and number format; with the tokens it is the cache key.
+        tokens_per_batch: bounds a forward pass, padding included.
+
+    Raises:
+        PrefdeltaError: a cache file is damaged.
+    """
+    sequences = sorted({(row.prompt, response) for row in rows for response in row.responses}, key=_order)
+    file = cache / f"{_key(sequences, fingerprint)}.safetensors" if cache is not None else None
+    if file is not None and file.is_file():
+        values = _read(file, len(sequences))
+    else:
+        values = _score(model, sequences, tokens_per_batch)
+        if file is not None:
+            _write(file, values)
+    position = {sequence: index for index, sequence in enumerate(sequences)}
+    index = [[position[row.prompt, row.responses[k]] for row in rows] for k in range(len(rows[0].responses))]
+    return values[torch.tensor(index)]
+
+
+def _score(model: CausalLM, sequences: Sequence[Sequence_], tokens_per_batch: int) -> Tensor:
+    values = torch.empty(len(sequences), dtype=torch.float32)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for indices in _batches(sequences, tokens_per_batch):
+            rows = [Row(sequences[index][0], (sequences[index][1],)) for index in indices]
+            batch = collate(rows, responses=1)
+            ids, own = batch["input_ids"].to(model.device), batch["own"].to(model.device)
+            values[indices] = token_logprobs(model, ids, own).sum(dim=1).cpu()
+    model.train(was_training)
+    return values
+
+
+def _batches(sequences: Sequence[Sequence_], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Batches of like length, longest first: a batch that does not fit in memory shows at once."""
+    width = 0
+    batch: list[int] = []
+    for index in sorted(range(len(sequences)), key=lambda index: (-_length(sequences[index]), index)):
+        if batch and (len(batch) + 1) * width > tokens_per_batch:
+            yield batch
+            batch = []
+        if not batch:
+            width = _length(sequences[index])
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _length(sequence: Sequence_) -> int:
+    return len(sequence[0]) + len(sequence[1].ids)
+
+
+def _order(sequence: Sequence_) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    return sequence[0], sequence[1].ids, sequence[1].own
+
+
+def _key(sequences: Sequence[Sequence_], fingerprint: str) -> str:
+    return digest({"base": fingerprint, "tokens": token_digest(part for each in sequences for part in _order(each))})
+
+
+def _read(file: Path, count: int) -> Tensor:
+    try:
+        values = load_file(file)["logps"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise PrefdeltaError(f"the reference cache {file} is damaged ({error}); delete it and run again.") from error
+    if values.shape != (count,):
+        raise PrefdeltaError(f"the reference cache {file} is damaged (wrong shape); delete it and run again.")
+    return values
+
+
+def _write(file: Path, values: Tensor) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Trainings of several adapters may share the folder: the name is the content's, the last writer wins.
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(save({"logps": values}))
+    os.replace(temporary, file)

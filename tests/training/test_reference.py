@@ -1,0 +1,62 @@
+"""Reference log-probabilities: right, cached by content, and shared."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.recipe import Lora, ModelRef
+from prefdelta.training.collator import collate
+from prefdelta.training.data import Row
+from prefdelta.training.logprobs import token_logprobs
+from prefdelta.training.lora import attach
+from prefdelta.training.reference import reference_logprobs
+from tiny import tiny_model
+
+
+def test_equal_to_a_direct_computation_whatever_the_batches(rows: tuple[Row, ...]) -> None:
+    batch = collate(rows, responses=2)
+    with torch.no_grad():
+        direct = token_logprobs(tiny_model(0), batch["input_ids"], batch["own"]).sum(dim=1).view(2, -1)
+    for budget in (1, 300, 10**6):
+        found = reference_logprobs(tiny_model(0), rows, cache=None, fingerprint="f", tokens_per_batch=budget)
+        torch.testing.assert_close(found, direct, rtol=1e-5, atol=1e-3)
+
+
+def test_a_hit_reads_the_same_numbers_without_the_model(rows: tuple[Row, ...], tmp_path: Path) -> None:
+    first = reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
+    # Another model would give other numbers: equal ones come from the file.
+    assert torch.equal(reference_logprobs(tiny_model(1), rows, cache=tmp_path, fingerprint="f"), first)
+    assert len(list(tmp_path.iterdir())) == 1
+    other = reference_logprobs(tiny_model(1), rows, cache=tmp_path, fingerprint="g")
+    assert float((other - first).abs().min()) > 1e-3
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_order_and_labels_share_an_entry_and_other_tokens_do_not(rows: tuple[Row, ...], tmp_path: Path) -> None:
+    first = reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
+    swapped = [dataclasses.replace(row, responses=row.responses[::-1]) for row in reversed(rows)]
+    assert torch.equal(reference_logprobs(tiny_model(0), swapped, cache=tmp_path, fingerprint="f"), first.flip(0, 1))
+    assert len(list(tmp_path.iterdir())) == 1
+    reference_logprobs(tiny_model(0), rows[1:], cache=tmp_path, fingerprint="f")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_fresh_adapter_computes_what_the_base_does(rows: tuple[Row, ...]) -> None:
+    model = attach(tiny_model(0), Lora(r=4, alpha=8), ModelRef(path="tiny"), init_seed=3)
+    assert torch.equal(
+        reference_logprobs(model, rows, cache=None, fingerprint="f"),
+        reference_logprobs(tiny_model(0), rows, cache=None, fingerprint="f"),
+    )
+
+
+def test_a_damaged_file_is_named(rows: tuple[Row, ...], tmp_path: Path) -> None:
+    reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(PrefdeltaError, match=file.name):
+        reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")

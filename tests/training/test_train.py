@@ -1,0 +1,319 @@
+"""A whole training: files, reproducibility, resumption, checks, and an effect."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.models import load
+from prefdelta.recipe import ModelRef, Training
+from prefdelta.records import Pair, write_rows
+from prefdelta.training import TrainingReport, train_delta
+from prefdelta.training import reference as reference_module
+from prefdelta.training.collator import collate
+from prefdelta.training.data import make_rows
+from prefdelta.training.logprobs import token_logprobs
+from tiny import tiny_tokenizer
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+DRIVER = Path(__file__).with_name("training_driver.py")
+FILES = ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "training.json"]
+
+MakePairs = Callable[..., list[Pair]]
+Settings = Callable[..., Training]
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def _flat(folder: Path) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for _, tensor in sorted(_weights(folder).items())])
+
+
+def _log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _train(
+    student: ModelRef,
+    pairs: list[Pair],
+    training: Training,
+    folder: Path,
+    *,
+    seed: int = 3,
+    init_seed: int = 5,
+    cache: Path | None = None,
+) -> TrainingReport:
+    return train_delta(student, pairs, training, seed=seed, init_seed=init_seed, folder=folder, cache=cache)
+
+
+def _drive(student: ModelRef, pairs: Path, training: Training, folder: Path, *more: str, hash_seed: str = "0") -> int:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(SOURCE), str(DRIVER.parents[1])]),
+        "PYTHONHASHSEED": hash_seed,
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(DRIVER), student.path, str(pairs), training.model_dump_json(), str(folder), *more]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+
+def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    pairs = make_pairs(10)
+    steps: list[tuple[int, int]] = []
+    report = train_delta(
+        student,
+        pairs,
+        settings(),
+        seed=3,
+        init_seed=5,
+        folder=tmp_path / "out",
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert sorted(_contents(tmp_path / "out")) == FILES
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    log = _log(tmp_path / "out")
+    assert [line["step"] for line in log] == [1, 2, 3]
+    assert log[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert set(log[0]) == {
+        "step",
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "logps/chosen",
+        "logps/rejected",
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/margins",
+        "rewards/accuracies",
+    }
+    assert report.rows == 10
+    assert report.trainable_parameters == sum(tensor.numel() for tensor in _weights(tmp_path / "out").values())
+    written = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
+    assert written["steps"] == 3
+    assert written["last"]["loss"] == log[-1]["loss"]
+
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8"))
+    projections = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert config["target_modules"] == projections == list(report.targets)
+    assert config["base_model_name_or_path"] == student.path
+    batch = collate(make_rows(pairs, tiny_tokenizer(), thinking=False, max_length=512).rows, responses=2)
+    base = load(student).model
+    with torch.no_grad():
+        before = token_logprobs(base, batch["input_ids"], batch["own"])
+        after = token_logprobs(PeftModel.from_pretrained(base, str(tmp_path / "out")), batch["input_ids"], batch["own"])
+    assert float((after - before).abs().max()) > 1e-3
+
+
+def test_training_prefers_the_chosen(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    """Six pairs seen many times are learned: every one of them is ranked right."""
+    training = settings(epochs=15, batch_size=6, micro_batch_size=6, learning_rate=3e-3)
+    report = _train(student, make_pairs(6), training, tmp_path)
+    assert report.first["rewards/accuracies"] < 1
+    assert report.last["rewards/accuracies"] == 1
+    assert report.last["loss"] < 0.2
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "sft"])
+def test_micro_batches_change_nothing(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, objective: str
+) -> None:
+    """Also the last, smaller batch: 11 pairs are batches of 8 and 3, in micro-batches of 3, 3, 2 and 3."""
+    for micro in (8, 3):
+        training = settings(batch_size=8, micro_batch_size=micro, objective=objective)
+        _train(student, make_pairs(11), training, tmp_path / str(micro))
+    one, other = _log(tmp_path / "8"), _log(tmp_path / "3")
+    assert len(one) == len(other) == 2
+    for ours, theirs in zip(one, other, strict=True):
+        for name in ("loss", "grad_norm", "logps/chosen"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+    # Adam's first steps are about the size of the learning rate whatever the gradient's.
+    torch.testing.assert_close(_flat(tmp_path / "8"), _flat(tmp_path / "3"), rtol=0, atol=2e-4)
+
+
+def test_full_scope_and_gradient_checkpointing_and_dropout_run(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    plain = settings(objective="orpo", nll_scope="full")
+    checkpointed = settings(objective="orpo", nll_scope="full", gradient_checkpointing=True)
+    dropout = settings(objective="orpo", nll_scope="full", lora={"dropout": 0.3})
+    for name, training in (("plain", plain), ("checkpointed", checkpointed), ("dropout", dropout)):
+        _train(student, make_pairs(8), training, tmp_path / name)
+    torch.testing.assert_close(_flat(tmp_path / "plain"), _flat(tmp_path / "checkpointed"), rtol=0, atol=1e-6)
+    assert float((_flat(tmp_path / "plain") - _flat(tmp_path / "dropout")).abs().max()) > 1e-4
+
+
+def test_bytes_depend_on_the_arguments_only(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    """Not on the process, its hash seed, nor the state of the global generators, which are left as they were."""
+    training = settings(lora={"dropout": 0.2})
+    pairs = make_pairs(10)
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    assert _drive(student, tmp_path / "pairs.jsonl", training, tmp_path / "there", hash_seed="1") == 0
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    random.seed(99)
+    states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    _train(student, pairs, training, tmp_path / "here")
+    assert torch.equal(states[0], torch.random.get_rng_state())
+    assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    assert _contents(tmp_path / "here") == _contents(tmp_path / "there")
+
+
+def test_a_killed_training_ends_with_the_same_bytes(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    """Killed while it writes the checkpoint of step 4, it continues from that of step 2."""
+    training = settings(lora={"dropout": 0.2}, epochs=2)  # 6 steps, checkpoints every 2; the last batches are small
+    pairs = make_pairs(10)
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    folder = tmp_path / "killed"
+    assert _drive(student, tmp_path / "pairs.jsonl", training, folder, "4") == -signal.SIGKILL
+    assert (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").exists()
+    assert [path.parent.name for path in (folder / "checkpoints").glob("*/complete")] == ["checkpoint-2"]
+    assert len(_log(folder)) == 4
+    assert not (folder / "adapter_model.safetensors").exists()
+
+    done: list[int] = []
+    train_delta(
+        student, pairs, training, seed=3, init_seed=5, folder=folder, progress=lambda now, total: done.append(now)
+    )
+    assert done == [3, 4, 5, 6]
+    _train(student, pairs, training, tmp_path / "undisturbed")
+    assert _contents(folder) == _contents(tmp_path / "undisturbed")
+
+
+def test_a_checkpoint_of_another_training_is_not_used(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise Stopped
+
+    pairs, folder = make_pairs(10), tmp_path / "out"
+    with pytest.raises(Stopped):
+        train_delta(student, pairs, settings(epochs=2), seed=3, init_seed=5, folder=folder, progress=stop)
+    assert (folder / "checkpoints" / "checkpoint-2" / "complete").exists()
+    changed = settings(epochs=2, beta=0.5)
+    _train(student, pairs, changed, folder)
+    _train(student, pairs, changed, tmp_path / "fresh")
+    assert _contents(folder) == _contents(tmp_path / "fresh")
+
+
+def test_seeds_decide_what_they_should(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    """With no learning to speak of, A is what was drawn: equal for equal ``init_seed`` and other pairs."""
+    still = settings(learning_rate=1e-7)
+    for name, count, seed, init_seed in (("a", 8, 1, 5), ("b", 12, 2, 5), ("c", 8, 1, 6)):
+        _train(student, make_pairs(count), still, tmp_path / name, seed=seed, init_seed=init_seed)
+    drawn = {
+        name: torch.cat([t.flatten() for key, t in sorted(_weights(tmp_path / name).items()) if "lora_A" in key])
+        for name in "abc"
+    }
+    torch.testing.assert_close(drawn["a"], drawn["b"], rtol=0, atol=1e-5)
+    assert float((drawn["a"] - drawn["c"]).abs().max()) > 0.01
+
+
+def test_reversed_pairs_start_with_the_opposite_gradient(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    pairs = make_pairs(4)
+    reversed_pairs = [Pair(p.id, p.task, p.prompt, chosen=p.rejected, rejected=p.chosen) for p in pairs]
+    one_step = settings(learning_rate=1e-4)
+    for name, each in (("forward", pairs), ("backward", reversed_pairs)):
+        _train(student, each, one_step, tmp_path / name)
+    forward, backward = (
+        torch.cat([t.flatten() for key, t in sorted(_weights(tmp_path / name).items()) if "lora_B" in key])
+        for name in ("forward", "backward")
+    )
+    assert float(forward.abs().max()) > 5e-5
+    # Adam's first step is the gradient over its own size; it wavers where the gradient is lost in rounding.
+    agree = (torch.sign(forward) == -torch.sign(backward)).float().mean()
+    assert float(agree) > 0.98
+
+
+def test_the_reference_is_computed_once_for_all_seeds(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, cache = make_pairs(8), tmp_path / "cache"
+    _train(student, pairs, settings(), tmp_path / "first", cache=cache)
+    kept = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the reference was computed again")
+
+    monkeypatch.setattr(reference_module, "_score", refuse)
+    _train(student, pairs, settings(lora={"r": 2}, beta=0.7), tmp_path / "other", seed=8, init_seed=9, cache=cache)
+    _train(student, pairs, settings(), tmp_path / "again", cache=cache)
+    assert kept == {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert _contents(tmp_path / "first") == _contents(tmp_path / "again")
+
+
+def test_a_wrong_reference_is_found_at_the_first_step(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    cache = tmp_path / "cache"
+    _train(student, make_pairs(8), settings(), tmp_path / "out", cache=cache)
+    (file,) = cache.iterdir()
+    values = load_file(file)["logps"]
+    save_file({"logps": values + torch.arange(len(values))}, file)
+    with pytest.raises(PrefdeltaError, match="first dpo loss"):
+        _train(student, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
+
+
+def test_a_diverging_loss_stops(student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path) -> None:
+    hot = settings(learning_rate=1e30, epochs=3)
+    with pytest.raises(PrefdeltaError, match=r"the loss is nan at step 2; lower training\.learning_rate"):
+        _train(student, make_pairs(8), hot, tmp_path)
+
+
+def test_a_training_without_effect_is_refused(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    """The only step of a training that is all warm-up has learning rate 0."""
+    with pytest.raises(PrefdeltaError, match="changes nothing"):
+        _train(student, make_pairs(4), settings(warmup_ratio=1.0), tmp_path)
+
+
+def test_a_target_that_is_not_there_is_named(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(PrefdeltaError, match=r"training.lora.targets.*qq_proj"):
+        _train(student, make_pairs(4), settings(lora={"targets": ("qq_proj",)}), tmp_path)
+
+
+def test_half_precision(student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path) -> None:
+    half = student.model_copy(update={"dtype": "bfloat16"})
+    report = _train(half, make_pairs(10), settings(), tmp_path)
+    assert report.first["loss"] == pytest.approx(0.6931, abs=0.02)
+    assert {tensor.dtype for tensor in _weights(tmp_path).values()} == {torch.float32}
