@@ -1,0 +1,276 @@
+"""``prefdelta apply``: W + λ ΔW written shard by shard, one block of rows in memory at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from prefdelta.adapter import Adapter, staged_folder
+from prefdelta.apply.checkpoint import (
+    FLOATS,
+    INDEX_NAME,
+    Checkpoint,
+    Output,
+    write_index,
+    write_shard,
+)
+from prefdelta.apply.report import ApplyReport, BakedModule
+from prefdelta.apply.rounding import RoundingTally, total_loss
+from prefdelta.apply.targets import CONFIG_NAME, Target, plan_targets, read_model_config
+from prefdelta.errors import PrefdeltaError
+from prefdelta.lowrank import LowRank
+from prefdelta.merging.report import list_names, public_name
+from prefdelta.merging.threads import one_thread
+from prefdelta.models import local_folder
+from prefdelta.recipe import ModelRef
+
+REPORT_NAME = "prefdelta_apply.json"
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+_HEADER_NAMES = {dtype: name for name, dtype in FLOATS.items()}
+_COMPARED = (torch.float32, torch.bfloat16)
+_LARGE_ERROR = 0.05
+_COPIED = (".json", ".txt", ".model", ".jinja", ".py", ".tiktoken", ".spm", ".vocab", ".merges")
+
+
+def apply_adapter(
+    base: ModelRef | Path | str,
+    adapter: Path | str,
+    output: Path | str,
+    *,
+    scale: float = 1.0,
+    dtype: Dtype = "auto",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ApplyReport:
+    """Bake an adapter into its base model: every adapted weight becomes round(W + λ ΔW).
+
+    Reads and writes safetensors block by block: memory does not grow with the model. The shards keep their names and
+    their tensors; configuration and tokenizer files are copied. The output folder appears whole or not at all, and
+    holds ``prefdelta_apply.json`` (the report that is returned). The sum is made in float64 and rounded once. The
+    same inputs give the same bytes.
+
+    A base that shares one weight between embedding and output head is untied where the adapter changes one of the two,
+    which is what the adapted model computes.
+
+    Args:
+        base: a model folder with safetensors weights.
+        adapter: a PEFT LoRA adapter of it.
+        output: the folder to make.
+        scale: λ, on top of the adapter's own scaling.
+        dtype: store floating-point weights in this type; ``"auto"`` keeps each tensor's own.
+        overwrite: replace a folder that is there already.
+        progress: called with (bytes written, bytes in all).
+
+    Raises:
+        PrefdeltaError: an input cannot be read, an adapted module is not in the base or has another shape, the
+            adapter holds more than low-rank updates, a sum does not fit the type, or the output cannot be written.
+    """
+    ref = base if isinstance(base, ModelRef) else ModelRef(path=str(base))
+    folder = local_folder(ref)
+    if folder is None:
+        raise PrefdeltaError(f"{ref.path!r} is no folder; download the model (`hf download {ref.path}`) and name that.")
+    if not math.isfinite(scale):
+        raise PrefdeltaError(f"the scale must be a finite number, not {scale}.")
+    target = Path(output)
+    config = read_model_config(folder)
+    checkpoint, opened = Checkpoint(folder), Adapter.open(adapter)
+    for source in (folder, opened.path):
+        if source.resolve() == target.resolve() or target.resolve() in source.resolve().parents:
+            raise PrefdeltaError(f"the output {target} would replace the input {source}; choose another folder.")
+    if opened.extra:
+        raise PrefdeltaError(
+            f"{opened.path} holds fully trained tensors beside its LoRA factors ({list_names(opened.extra)}); "
+            "only low-rank updates are baked: use PEFT's merge_and_unload for this adapter."
+        )
+    plan = plan_targets(checkpoint, opened, ref.trust_remote_code)
+    bake = _Bake(checkpoint, opened, scale, None if dtype == "auto" else getattr(torch, dtype), progress)
+    with staged_folder(target, overwrite=overwrite) as staging, one_thread():
+        bake.write(staging, plan.targets)
+        _copy_files(folder, staging)
+        _write_config(staging, config, dtype, plan.untied)
+        report = bake.report(public_name(ref.path) or ref.path, plan.untied)
+        (staging / REPORT_NAME).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+class _Bake:
+    """One pass over the checkpoint, which gathers the report as it goes."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        adapter: Adapter,
+        scale: float,
+        dtype: torch.dtype | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._adapter = adapter
+        self._scale = scale
+        self._dtype = dtype
+        self._progress = progress
+        self._written = self._total = 0
+        self._tensors = 0
+        self._modules: list[BakedModule] = []
+        self._stored: list[RoundingTally] = []
+        self._compared: list[RoundingTally] = []
+
+    def write(self, folder: Path, targets: Mapping[str, Target]) -> None:
+        """Write every shard, and the index if there was one."""
+        everything = {name: Target(name, None) for name in self._checkpoint.tensors} | dict(targets)
+        outputs = {name: self._output(name, target) for name, target in everything.items()}
+        shard_of = {name: self._checkpoint.tensors[target.source].shard for name, target in everything.items()}
+        self._total = sum(output.size for output in outputs.values())
+        self._tensors = len(outputs)
+        for shard in self._checkpoint.shards:
+            listed = [output for name, output in outputs.items() if shard_of[name] == shard]
+            write_shard(folder / shard, listed, self._checkpoint.metadata[shard])
+        if self._checkpoint.indexed:
+            write_index(folder / INDEX_NAME, shard_of, self._total)
+
+    def _output(self, name: str, target: Target) -> Output:
+        entry = self._checkpoint.tensors[target.source]
+        dtype = self._dtype if self._dtype is not None and entry.dtype in FLOATS else FLOATS.get(entry.dtype)
+        size = entry.end - entry.start
+        kind = entry.dtype
+        if dtype is not None:
+            kind = _HEADER_NAMES[dtype]
+            size = math.prod(entry.shape) * dtype.itemsize
+        if target.module is not None and dtype is not None:
+            blocks = self._baked(name, target, dtype)
+        elif kind != entry.dtype and dtype is not None:
+            blocks = self._converted(target.source, dtype)
+        else:
+            blocks = self._checkpoint.raw(target.source)
+        return Output(name, kind, entry.shape, size, self._counted(blocks))
+
+    def _counted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            yield block
+            self._written += len(block)
+            if self._progress is not None:
+                self._progress(self._written, self._total)
+
+    def _converted(self, source: str, dtype: torch.dtype) -> Iterator[bytes]:
+        for _, rows in self._checkpoint.rows(source):
+            yield _bytes(_finite(rows.to(dtype), source))
+
+    def _baked(self, name: str, target: Target, dtype: torch.dtype) -> Iterator[bytes]:
+        assert target.module is not None
+        update = self._adapter.load(target.module, torch.float64).scaled(self._scale)
+        if target.transposed:
+            update = update.T
+        tallies = {kind: RoundingTally(kind) for kind in dict.fromkeys((dtype, *_COMPARED))}
+        weight_norm = 0.0
+        for first, rows in self._checkpoint.rows(target.source):
+            weight = rows.to(torch.float64)
+            part = LowRank(update.B[first : first + len(rows)], update.A).dense()
+            weight_norm += float(weight.square().sum())
+            stored = {kind: tally.add(weight, part) for kind, tally in tallies.items()}[dtype]
+            yield _bytes(_finite(stored, name))
+        self._record(name, target, dtype, tallies, math.sqrt(weight_norm))
+
+    def _record(
+        self, name: str, target: Target, dtype: torch.dtype, tallies: dict[torch.dtype, RoundingTally], norm: float
+    ) -> None:
+        self._stored.append(tallies[dtype])
+        self._compared.extend(tallies.values())
+        self._modules.append(
+            BakedModule(
+                module=target.module or "",
+                tensor=name,
+                shape=self._checkpoint.tensors[target.source].shape,
+                stored=_name(dtype),
+                weight_norm=norm,
+                update_norm=math.sqrt(tallies[dtype].update),
+                losses={_name(kind): tally.loss for kind, tally in tallies.items()},
+            )
+        )
+
+    def report(self, base: str, untied: bool) -> ApplyReport:
+        """The report of the finished pass."""
+        kinds = list(dict.fromkeys(tally.dtype for tally in self._compared))
+        # A type that only some modules are stored in has no total of its own to compare.
+        whole = [kind for kind in kinds if sum(t.dtype == kind for t in self._compared) == len(self._modules)]
+        loss = total_loss(self._stored)
+        return ApplyReport(
+            version=metadata.version("prefdelta"),
+            base=base,
+            adapter=self._adapter.name,
+            adapter_fingerprint=self._adapter.fingerprint,
+            scale=self._scale,
+            shards=self._checkpoint.shards,
+            tensors=self._tensors,
+            bytes=self._total,
+            untied=untied,
+            update_norm=math.sqrt(sum(tally.update for tally in self._stored)),
+            weight_norm=math.sqrt(sum(entry.weight_norm**2 for entry in self._modules)),
+            loss=loss,
+            losses={_name(kind): total_loss(t for t in self._compared if t.dtype == kind) for kind in whole},
+            warnings=tuple(self._warnings(loss.relative_error, loss.vanished, untied)),
+            modules=tuple(sorted(self._modules, key=lambda entry: entry.module)),
+        )
+
+    def _warnings(self, error: float | None, vanished: float | None, untied: bool) -> Iterator[str]:
+        if error is None or vanished is None:
+            yield f"{self._adapter.name}: its update is zero everywhere; the model is the base."
+        elif error > _LARGE_ERROR:
+            yield (
+                f"rounding changed the update by {error:.0%} of its norm, and {vanished:.0%} of its entries vanished; "
+                "bake into float32, or serve the adapter beside the base."
+            )
+        if untied:
+            yield "embedding and output head shared one weight; the adapter changes one of them, so both are stored."
+
+
+def _finite(rows: Tensor, name: str) -> Tensor:
+    if not bool(torch.isfinite(rows).all()):
+        raise PrefdeltaError(f"{name} has values that {_name(rows.dtype)} cannot hold; choose a wider type.")
+    return rows
+
+
+def _bytes(rows: Tensor) -> bytes:
+    return rows.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy configuration, tokenizer, licence and code files; other weight formats would contradict the new weights."""
+    for path in sorted(source.iterdir()):
+        licence = path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
+        index = path.name.endswith(".index.json")
+        if path.is_file() and not path.name.startswith(".") and not index and (licence or path.suffix in _COPIED):
+            shutil.copyfile(path, target / path.name)
+
+
+def _write_config(folder: Path, config: dict[str, Any], dtype: Dtype, untied: bool) -> None:
+    """Say in ``config.json`` what changed; an unchanged one stays as it was copied."""
+    changed = dict(config)
+    parts = [changed]
+    if isinstance(config.get("text_config"), dict):
+        changed["text_config"] = dict(config["text_config"])
+        parts.append(changed["text_config"])
+    for part in parts:
+        if untied:
+            part["tie_word_embeddings"] = False
+        for key in ("dtype", "torch_dtype"):
+            if dtype != "auto" and key in part:
+                part[key] = dtype
+    if dtype != "auto" and not {"dtype", "torch_dtype"} & changed.keys():
+        changed["dtype"] = dtype
+    if changed != config:
+        text = json.dumps(changed, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
