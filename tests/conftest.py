@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# How long an example takes says nothing about correctness, and machines are shared.
+settings.register_profile("prefdelta", deadline=None)
+settings.load_profile("prefdelta")
 
 torch.set_num_threads(int(os.environ.get("PREFDELTA_TEST_THREADS", "1")))
 

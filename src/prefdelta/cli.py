@@ -6,7 +6,9 @@ The stages are imported inside the commands, so that ``prefdelta --help`` answer
 from __future__ import annotations
 
 import errno
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,7 +119,7 @@ def merge(
     adapters: Annotated[list[Path], typer.Argument(help="PEFT LoRA adapter folders.")],
     output: Output,
     method: Annotated[str, typer.Option(help="How to merge; `prefdelta methods` lists all.")] = "average",
-    scale: Annotated[float, typer.Option(help="λ: factor on the merged update.")] = 1.0,
+    scale: Annotated[str, typer.Option(help="λ, a factor on the merged update; or norm-matched, or projection.")] = "1",
     weights: Annotated[str | None, typer.Option(help="One weight per adapter, comma separated.")] = None,
     rank: Annotated[str, typer.Option(help="Output rank: exact, servable (one vLLM takes), or a number.")] = "exact",
     drop_modules_to_save: Annotated[
@@ -205,6 +207,10 @@ def _single(unit: Unit, output: Path) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one sentence on stderr and exit code 2, never a traceback."""
+    # The run has its own progress display; what the libraries say meanwhile would tear it apart.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     try:
         app()
     except PrefdeltaError as error:

@@ -71,6 +71,7 @@ class Questions(Config):
     data set on the Hugging Face Hub (``format: huggingface``, with ``question`` and ``answer`` naming its columns).
     ``choices`` names a column that lists the options, or one column per option, among them ``answer``. Without a
     ``split`` a file is taken whole, and of a data set its ``train`` split.
+    Questions whose whole prompt has more than ``max_characters`` are left out: a student's context may be short.
     """
 
     source: str
@@ -85,6 +86,7 @@ class Questions(Config):
     system: str | None = None
     examples: tuple[Message, ...] = ()
     template: str = "{question}"
+    max_characters: int | None = Field(default=None, gt=0)
 
 
 class Prompts(Questions):

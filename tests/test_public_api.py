@@ -1,0 +1,25 @@
+"""The public names exist, and importing the package alone loads no heavy library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import prefdelta
+
+
+@pytest.mark.parametrize("name", prefdelta.__all__)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    assert getattr(prefdelta, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        prefdelta.nothing  # noqa: B018
+
+
+def test_importing_the_package_or_its_command_line_loads_no_torch() -> None:
+    code = "import sys, prefdelta, prefdelta.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
