@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import settings
 
 # How long an example takes says nothing about correctness, and machines are shared.
@@ -14,6 +16,36 @@ settings.register_profile("prefdelta", deadline=None)
 settings.load_profile("prefdelta")
 
 torch.set_num_threads(int(os.environ.get("PREFDELTA_TEST_THREADS", "1")))
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "student": "micro:student",
+    "controls": ["reversed"],
+    "domains": {
+        "search": {
+            "prompts": {"source": "micro:search", "count": 96},
+            "sampling": {"temperature": 1.0, "max_new_tokens": 24, "batch_size": 32},
+            "search": {"corpus": "micro:corpus", "top_k": 1, "max_turns": 4},
+            "deltas": [
+                {"name": name, "weak": f"micro:{name}-weak", "weaker": f"micro:{name}-weaker"}
+                for name in ("ash", "elm")
+            ],
+            "training": {
+                "beta": 0.5,
+                "learning_rate": 1e-3,
+                "batch_size": 16,
+                "micro_batch_size": 16,
+                "max_length": 256,
+                "checkpoint_steps": 2,
+                "lora": {"r": 4, "alpha": 8},
+            },
+            "benchmarks": [
+                {"name": "lookup", "questions": {"source": "micro:lookup"}, "validation": 16, "test": 24},
+            ],
+        }
+    },
+    "merge": {"methods": ["average", "gam"], "scales": [1.0, 2.0]},
+}
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -25,3 +57,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set PREFDELTA_SHARED_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small() -> dict[str, Any]:
+    """A recipe small enough to be run many times."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]) -> Path:
+    """The small recipe as a file."""
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(yaml.safe_dump(small))
+    return path

@@ -68,6 +68,34 @@ def test_a_failed_build_leaves_the_finished_artifact_alone(tmp_path: Path) -> No
     with pytest.raises(PrefdeltaError, match="bad input"):
         store.build("a/one", stage="stage", config={"k": 2}, inputs={}, make=fail)
     assert (tmp_path / "a" / "one" / "text").read_text() == "old"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["one"]
+
+
+def test_a_failure_keeps_progress_only_where_it_can_be_resumed(tmp_path: Path) -> None:
+    def fail(work: Path) -> None:
+        (work / "shard").write_text("done")
+        raise PrefdeltaError("the model is gone")
+
+    def fail_at_once(work: Path) -> None:
+        raise PrefdeltaError("bad input")
+
+    store = Store(tmp_path)
+    for name, make, resume, left in (
+        ("a", fail, True, True),
+        ("b", fail, False, False),
+        ("c", fail_at_once, True, False),
+    ):
+        with pytest.raises(PrefdeltaError):
+            store.build(name, stage="s", config={}, inputs={}, make=make, resume=resume)
+        assert (tmp_path / f".{name}.partial").exists() is left
+
+
+def test_an_error_while_reading_is_not_called_a_failure_to_write(tmp_path: Path) -> None:
+    def read(work: Path) -> None:
+        (tmp_path / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path).build("one", stage="s", config={}, inputs={}, make=read)
 
 
 def test_a_killed_build_is_resumed_only_where_asked_and_under_the_same_key(tmp_path: Path) -> None:

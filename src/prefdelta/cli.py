@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -144,6 +144,52 @@ def merge(
         options=settings_mapping(settings or ()),
         console=Console(),
     )
+
+
+@app.command()
+def inspect(
+    adapters: Annotated[list[Path], typer.Argument(help="PEFT LoRA adapter folders.")],
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page with heat maps to this file.")] = None,
+) -> None:
+    """Tell what adapters are to one another, and what each merge method would do to them."""
+    from prefdelta.inspection import inspect_adapters, print_inspection, write_inspection_page
+    from prefdelta.pipeline.display import Display
+    from prefdelta.store import replace_text
+
+    console = Console()
+    with Display(console) as display:
+        display.start("inspect")
+        found = inspect_adapters(adapters, progress=display.inner)
+    print_inspection(found, console)
+    if json:
+        replace_text(json, found.model_dump_json(indent=1) + "\n")
+    if html:
+        write_inspection_page(found, html)
+
+
+@app.command()
+def apply(
+    base: Annotated[Path, typer.Argument(help="The base model's folder.")],
+    adapter: Annotated[Path, typer.Argument(help="A PEFT LoRA adapter folder.")],
+    output: Output,
+    scale: Annotated[float, typer.Option(help="λ: factor on the adapter's update.")] = 1.0,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Type of the stored weights.")
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
+) -> None:
+    """Bake an adapter into its base model, and tell how much of it rounding took away."""
+    from prefdelta.apply import apply_adapter, print_apply
+    from prefdelta.pipeline.display import Display
+
+    console = Console()
+    with Display(console) as display:
+        display.start(output.name)
+        report = apply_adapter(
+            base, adapter, output, scale=scale, dtype=dtype, overwrite=overwrite, progress=display.inner
+        )
+    print_apply(report, output, console)
 
 
 @app.command()

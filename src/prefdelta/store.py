@@ -11,6 +11,7 @@ how long they took is in the run's ``journal.jsonl``.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from prefdelta.records import digest, to_json
 
 MANIFEST = "manifest.json"
 _KEY = ".key"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 _LIBRARIES = ("numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 
@@ -44,10 +46,12 @@ class Store:
 
     Args:
         root: the folder; created when the first artifact is built.
+        journal: whether to write down when what was built.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, journal: bool = True) -> None:
         self.root = root
+        self.journal = journal
 
     def get(self, name: str) -> Artifact | None:
         """The artifact ``name``, if it is there, whatever it was made from."""
@@ -77,7 +81,8 @@ class Store:
         with its content; ``make`` must then give the same result whether it starts from nothing or from there.
 
         Raises:
-            PrefdeltaError: the folder cannot be written; finished artifacts stay as they were.
+            PrefdeltaError: the folder cannot be written. Finished artifacts stay as they were, and nothing half-written
+                is left but, with ``resume``, the progress made.
         """
         key = artifact_key(stage, config, inputs)
         target = self.root / name
@@ -86,36 +91,46 @@ class Store:
         try:
             resumed = _open_working(working, key, resume)
             make(working)
-            files = {
-                str(path.relative_to(working)): file_digest(path)
-                for path in sorted(working.rglob("*"))
-                if path.is_file() and path.name != _KEY
-            }
-            content = digest(files)
-            manifest = {
-                "stage": stage,
-                "key": key,
-                "content": content,
-                "config": json.loads(to_json(config)),
-                "inputs": {
-                    label: {"content": artifact.content, "path": self._label(artifact.path)}
-                    for label, artifact in sorted(inputs.items())
-                },
-                "files": files,
-                "versions": versions(),
-            }
-            (working / _KEY).unlink()
-            write_json(working / MANIFEST, manifest)
+            content = self._seal(working, stage, key, config, inputs)
             _publish(working, target)
-        except OSError as error:
-            raise PrefdeltaError(
-                f"cannot write {target}: {error.strerror or error}; free space or fix permissions, then run again."
-            ) from error
+        except BaseException as error:
+            _tidy(working, keep=resume)
+            if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+                raise PrefdeltaError(
+                    f"cannot write {target}: {error.strerror}; free space or fix permissions, then run again."
+                ) from error
+            raise
         self.log(event="built", artifact=name, stage=stage, seconds=round(time.time() - started, 3), resumed=resumed)
         return Artifact(target, content)
 
+    def _seal(self, working: Path, stage: str, key: str, config: Any, inputs: Mapping[str, Artifact]) -> str:
+        """Write the manifest of a finished build; returns the hash of its content."""
+        files = {
+            str(path.relative_to(working)): file_digest(path)
+            for path in sorted(working.rglob("*"))
+            if path.is_file() and path.name != _KEY
+        }
+        content = digest(files)
+        manifest = {
+            "stage": stage,
+            "key": key,
+            "content": content,
+            "config": json.loads(to_json(config)),
+            "inputs": {
+                label: {"content": artifact.content, "path": self._label(artifact.path)}
+                for label, artifact in sorted(inputs.items())
+            },
+            "files": files,
+            "versions": versions(),
+        }
+        (working / _KEY).unlink()
+        write_json(working / MANIFEST, manifest)
+        return content
+
     def log(self, **entry: Any) -> None:
         """Append to the journal: when what was built, on which machine."""
+        if not self.journal:
+            return
         self.root.mkdir(parents=True, exist_ok=True)
         line = {"time": round(time.time(), 3), "machine": platform.node(), **entry}
         with (self.root / "journal.jsonl").open("a", encoding="utf-8") as handle:
@@ -168,11 +183,23 @@ def _open_working(working: Path, key: str, resume: bool) -> bool:
     marker = working / _KEY
     if resume and marker.is_file() and marker.read_text(encoding="utf-8") == key:
         return True
-    if working.exists():
-        shutil.rmtree(working)
+    for leftover in (working, _stale(working.parent / working.name.removeprefix(".").removesuffix(".partial"))):
+        if leftover.exists():
+            shutil.rmtree(leftover)
     working.mkdir(parents=True)
     replace_text(marker, key)
     return False
+
+
+def _tidy(working: Path, *, keep: bool) -> None:
+    """After a failure: leave nothing half-written, but keep progress that the next run can continue from."""
+    if keep and any(path.name != _KEY for path in working.glob("*")):
+        return
+    shutil.rmtree(working, ignore_errors=True)
+
+
+def _stale(target: Path) -> Path:
+    return target.parent / f".{target.name}.stale"
 
 
 def _publish(working: Path, target: Path) -> None:
@@ -185,7 +212,7 @@ def _publish(working: Path, target: Path) -> None:
                 os.close(descriptor)
     if target.exists():
         # Out of date: its key differs, so nobody may use it any more.
-        stale = target.parent / f".{target.name}.stale"
+        stale = _stale(target)
         if stale.exists():
             shutil.rmtree(stale)
         os.replace(target, stale)

@@ -137,7 +137,7 @@ def run_single(unit: Unit, output: Path, console: Console) -> Artifact:
     """Make one unit's artifact at ``output``, unless it is there already."""
     with Display(console) as display:
         display.start(output.name)
-        store = Store(output.parent)
+        store = Store(output.parent, journal=False)
         artifact = make(unit, store, {}, Workbench(display.inner), name=output.name)
         display.finish()
     return artifact

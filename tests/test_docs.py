@@ -1,0 +1,107 @@
+"""Every example in the documentation runs: commands as a user types them, Python as it stands.
+
+Runs of whole shipped recipes and of the demo are only planned here (``--dry-run``); a small recipe is run for real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from prefdelta import micro
+from prefdelta.adapter import AdapterInfo, write_adapter
+from prefdelta.cli import main
+from prefdelta.lowrank import LowRank
+from prefdelta.merging import METHODS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"^    (prefdelta .*)$", re.MULTILINE)
+
+
+def steps(page: Path) -> list[tuple[str, str]]:
+    """The page's examples in order, as ("sh", line) and ("python", block)."""
+    text = page.read_text(encoding="utf-8")
+    found = [(match.start(), match[1], match[2]) for match in _FENCE.finditer(text)]
+    found += [(match.start(), "", match[1]) for match in _INDENTED.finditer(text)]
+    result: list[tuple[str, str]] = []
+    for _, language, body in sorted(found):
+        if language == "python":
+            result.append(("python", body))
+        elif language == "":
+            lines = [re.split(r"\s{2,}#", line)[0].strip() for line in body.splitlines()]
+            result += [("sh", line) for line in lines if line.startswith("prefdelta ")]
+    return result
+
+
+WITH_EXAMPLES = [page for page in PAGES if steps(page)]
+
+
+def write_updates(folder: Path, seed: int) -> None:
+    """A small random adapter of the embedded student."""
+    generator = torch.Generator().manual_seed(seed)
+    modules = []
+    for layer in range(2):
+        for name, rows in (("q_proj", 64), ("v_proj", 32)):
+            delta = LowRank(
+                0.02 * torch.randn(rows, 4, generator=generator), 0.02 * torch.randn(4, 64, generator=generator)
+            )
+            modules.append((f"model.layers.{layer}.self_attn.{name}", delta))
+    write_adapter(folder, modules, like=AdapterInfo(base_model="micro:student", task_type="CAUSAL_LM"))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, small: dict[str, object]) -> Path:
+    """A folder in which the names that the documentation uses mean something."""
+    folder = tmp_path_factory.mktemp("docs")
+    for seed, name in enumerate(("A", "B", "C", "ADAPTER", "adapter")):
+        write_updates(folder / name, seed)
+    for name in ("BASE", "base"):
+        shutil.copytree(micro.model_path("student"), folder / name)
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    for name in ("my-recipe", "my"):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**small, "name": name}))
+    return folder
+
+
+def test_there_are_examples() -> None:
+    assert {"README.md", "tutorial.md", "recipes.md", "inspect.md", "apply.md"} <= {page.name for page in WITH_EXAMPLES}
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
+def test_the_examples_run(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    for made in ("merged", "aligned", "model", "MODEL"):
+        shutil.rmtree(workspace / made, ignore_errors=True)
+    if "runs/demo" in page.read_text() and page.name == "results.md":
+        run(monkeypatch, "prefdelta run my-recipe.yaml -o runs/demo")
+    for kind, text in steps(page):
+        if kind == "python":
+            exec(compile(text, str(page), "exec"), {"__name__": "example"})
+        else:
+            run(monkeypatch, text)
+
+
+def test_the_readme_counts_the_methods_right() -> None:
+    (count,) = re.findall(r"lists (\d+) methods", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert int(count) == len(METHODS)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    words = shlex.split(line)
+    whole = words[1] == "demo" or (words[1] == "run" and words[2].startswith("recipes/"))
+    if whole and "--dry-run" not in words:
+        words.append("--dry-run")
+    monkeypatch.setattr(sys, "argv", words)
+    with contextlib.suppress(SystemExit) as _, pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, line
