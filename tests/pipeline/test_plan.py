@@ -11,7 +11,8 @@ from rich.console import Console
 from prefdelta.errors import PrefdeltaError
 from prefdelta.pipeline.describe import plan_table
 from prefdelta.pipeline.estimate import model_size
-from prefdelta.pipeline.plan import Plan, portable, seed_from
+from prefdelta.pipeline.identity import portable, seed_from
+from prefdelta.pipeline.plan import Plan
 from prefdelta.recipe import ModelRef, load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

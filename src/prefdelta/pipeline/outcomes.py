@@ -8,7 +8,7 @@ from typing import Any
 from prefdelta.evaluation.results import DomainOutcome, Kind, Seed, Variant
 from prefdelta.evaluation.selection import Selection
 from prefdelta.pipeline import stages
-from prefdelta.pipeline.plan import STUDENT, DomainPlan
+from prefdelta.pipeline.domain import STUDENT, DomainPlan
 from prefdelta.recipe import Recipe
 from prefdelta.records import Record, read_rows
 from prefdelta.store import Artifact

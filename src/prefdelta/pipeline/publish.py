@@ -13,8 +13,10 @@ from prefdelta.errors import PrefdeltaError
 from prefdelta.evaluation.benchmarks import benchmark_items
 from prefdelta.evaluation.results import summarise
 from prefdelta.pipeline import stages
+from prefdelta.pipeline.domain import STUDENT, DomainPlan
+from prefdelta.pipeline.identity import portable, source_label
 from prefdelta.pipeline.outcomes import outcome, records_of
-from prefdelta.pipeline.plan import STUDENT, DomainPlan, Plan, portable, source_label
+from prefdelta.pipeline.plan import Plan
 from prefdelta.recipe import Delta, Recipe
 from prefdelta.records import Pair, read_rows
 from prefdelta.report import (

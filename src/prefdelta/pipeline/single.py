@@ -13,7 +13,7 @@ from prefdelta.evaluation.results import domain_score
 from prefdelta.models import fingerprint
 from prefdelta.pipeline import stages
 from prefdelta.pipeline.display import Display
-from prefdelta.pipeline.plan import path_digest, portable, seed_from
+from prefdelta.pipeline.identity import path_digest, portable, seed_from
 from prefdelta.pipeline.run import make
 from prefdelta.pipeline.unit import Unit, Work, Workbench
 from prefdelta.recipe import (
