@@ -80,7 +80,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
 def test_the_examples_run(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
-    for made in ("merged", "aligned", "model", "MODEL"):
+    for made in ("merged", "aligned", "model", "MODEL", "OUT", "best", "chosen"):
         shutil.rmtree(workspace / made, ignore_errors=True)
     if "runs/demo" in page.read_text() and page.name == "results.md":
         run(monkeypatch, "prefdelta run my-recipe.yaml -o runs/demo")

@@ -21,6 +21,8 @@ from prefdelta.errors import PrefdeltaError
 if TYPE_CHECKING:
     from prefdelta.pipeline.unit import Unit
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     help="Many weak preference signals in, one stronger model out.",
     no_args_is_help=True,
@@ -30,6 +32,14 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(help="Type of the stored weights; auto keeps the inputs'."),
+]
+DropModules = Annotated[
+    bool, typer.Option("--drop-modules-to-save", help="Leave out task heads stored beside the LoRA.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set lora.r=16; may be repeated."),
@@ -122,15 +132,37 @@ def merge(
     scale: Annotated[str, typer.Option(help="λ, a factor on the merged update; or norm-matched, or projection.")] = "1",
     weights: Annotated[str | None, typer.Option(help="One weight per adapter, comma separated.")] = None,
     rank: Annotated[str, typer.Option(help="Output rank: exact, servable (one vLLM takes), or a number.")] = "exact",
-    drop_modules_to_save: Annotated[
-        bool, typer.Option("--drop-modules-to-save", help="Leave out task heads stored beside the LoRA.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
+    drop_modules_to_save: DropModules = False,
+    into: Annotated[
+        Path | None, typer.Option(help="Bake the merge into this base model instead of writing an adapter.")
+    ] = None,
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
     """Merge LoRA adapters into one LoRA adapter, exactly, without loading the base model."""
-    from prefdelta.merging.command import merge_command
     from prefdelta.recipe import settings_mapping
+
+    options = settings_mapping(settings or ())
+    if into is not None:
+        from prefdelta.apply.command import merge_into_command
+
+        merge_into_command(
+            into,
+            adapters,
+            output,
+            method=method,
+            scale=scale,
+            weights=weights,
+            rank=rank,
+            dtype=dtype,
+            drop_modules_to_save=drop_modules_to_save,
+            overwrite=overwrite,
+            options=options,
+            console=Console(),
+        )
+        return
+    from prefdelta.merging.command import merge_command
 
     merge_command(
         adapters,
@@ -139,9 +171,10 @@ def merge(
         scale=scale,
         weights=weights,
         rank=rank,
+        dtype=dtype,
         drop_modules_to_save=drop_modules_to_save,
         overwrite=overwrite,
-        options=settings_mapping(settings or ()),
+        options=options,
         console=Console(),
     )
 
@@ -174,10 +207,8 @@ def apply(
     adapter: Annotated[Path, typer.Argument(help="A PEFT LoRA adapter folder.")],
     output: Output,
     scale: Annotated[float, typer.Option(help="λ: factor on the adapter's update.")] = 1.0,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Type of the stored weights.")
-    ] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Bake an adapter into its base model, and tell how much of it rounding took away."""
     from prefdelta.apply import apply_adapter, print_apply
@@ -193,7 +224,59 @@ def apply(
 
 
 @app.command()
-def methods() -> None:
+def search(
+    adapters: Annotated[list[Path], typer.Argument(help="PEFT LoRA adapter folders.")],
+    base: Annotated[str, typer.Option(help="Model id, folder or micro:NAME that the adapters belong to.")],
+    items: Annotated[list[str], typer.Option(help="Benchmark: a JSONL file or micro:TASK; may be repeated.")],
+    output: Output,
+    split: Annotated[
+        Literal["validation", "all"], typer.Option(help="Items to choose by: the validation part, or all of a file.")
+    ] = "validation",
+    scorer: Annotated[str, typer.Option(help="exact-match, final-number, choice or token-f1.")] = "exact-match",
+    count: Annotated[int, typer.Option(help="At most how many items of each benchmark.")] = 200,
+    methods: Annotated[str, typer.Option(help="Merge methods to try, comma separated.")] = "average,gam",
+    scales: Annotated[
+        str, typer.Option(help="λ to try: numbers above 0, norm-matched, projection.")
+    ] = "0.5,1,1.5,2,3,4,6,8",
+    select: Annotated[
+        Literal["none", "greedy"], typer.Option(help="Whether to look for a subset of the adapters.")
+    ] = "none",
+    leave_one_out: Annotated[bool, typer.Option("--leave-one-out", help="Measure each adapter's part.")] = False,
+    tune_weights: Annotated[int, typer.Option(help="At most how many changes of weights to try.")] = 0,
+    corpus: Annotated[str | None, typer.Option(help="Search corpus: micro:corpus or a JSONL file.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampled decoding.")] = 0,
+    drop_modules_to_save: DropModules = False,
+    overwrite: Overwrite = False,
+    settings: Settings = None,
+) -> None:
+    """Find the scale, method, weights and adapters that answer validation items best, and merge them."""
+    from prefdelta.choosing import search_command
+    from prefdelta.recipe import settings_mapping
+
+    search_command(
+        adapters,
+        output,
+        base=base,
+        items=items,
+        split=split,
+        scorer=scorer,
+        count=count,
+        methods=methods,
+        scales=scales,
+        select=select == "greedy",
+        leave_one_out=leave_one_out,
+        tune_weights=tune_weights,
+        corpus=corpus,
+        seed=seed,
+        drop_modules_to_save=drop_modules_to_save,
+        overwrite=overwrite,
+        settings=settings_mapping(settings or ()),
+        console=Console(),
+    )
+
+
+@app.command("methods")
+def list_methods() -> None:
     """List the merge methods."""
     from prefdelta.merging.registry import METHODS
 
@@ -265,8 +348,10 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         _fail(f"cannot write {error.filename or 'the output'}: {error.strerror}.", 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to continue.", 130)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            _fail("interrupted; run the same command again to continue.", _INTERRUPTED)
+        raise
 
 
 def _fail(message: str, code: int) -> None:

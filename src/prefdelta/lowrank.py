@@ -1,18 +1,19 @@
 """The algebra of low-rank updates ΔW = B A, without ever forming the dense matrix.
 
 Everything costs O((d_out + d_in) R²) with R the number of columns of B. Decompositions run in float64 and go through
-thin QR factors, never through a Gram matrix: squaring the condition number would lose exactly the directions in which
-similar adapters differ.
+thin QR factors (:mod:`prefdelta.thinqr`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from prefdelta.thinqr import ThinQr, thin_qr
 
 SVD_TOLERANCE = 1e-12
 """Singular values below this fraction of the largest are rounding noise of float64, not directions."""
@@ -66,7 +67,7 @@ class LowRank:
 
     def scaled(self, factor: float) -> LowRank:
         """factor · ΔW."""
-        return LowRank(self.B * factor, self.A)
+        return self if factor == 1.0 else LowRank(self.B * factor, self.A)
 
     def dense(self) -> Tensor:
         """ΔW itself, ``(d_out, d_in)``: for tests and small modules."""
@@ -82,9 +83,8 @@ class LowRank:
         if self.rank == 0:
             return 0.0
         factors = self.to(torch.float64)
-        # mode="r" leaves the tall orthonormal factors unformed; the core has the same Frobenius norm as ΔW.
-        core = torch.linalg.qr(factors.B, mode="r").R @ torch.linalg.qr(factors.A.T, mode="r").R.T
-        return float(torch.linalg.matrix_norm(core))
+        # The core has the same Frobenius norm as ΔW, and the tall orthonormal factors are never formed.
+        return float(torch.linalg.matrix_norm(thin_qr(factors.B).R @ thin_qr(factors.A.T).R.T))
 
     def svd(self, tolerance: float = SVD_TOLERANCE) -> Svd:
         """The canonical thin SVD, without the directions whose singular value is ≤ ``tolerance`` · S[0].
@@ -100,27 +100,15 @@ class LowRank:
             empty = self.to(torch.float64)
             return Svd(empty.B, torch.zeros(0, dtype=torch.float64), empty.A.T), 0.0
         factors = self.to(torch.float64)
-        turn_b, r_b = _triangle(factors.B)
-        turn_a, r_a = _triangle(factors.A.T)
-        u, s, vt = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
-        keep = int((s > tolerance * s[0]).sum())
-        energy = float((s[:keep] ** 2).sum())
-        keep = min(keep, count)
-        u, s, v = turn_b(u[:, :keep]), s[:keep], turn_a(vt[:keep].T)
-        if keep:
-            peak = u.abs().argmax(dim=0)
-            sign = torch.sign(u[peak, torch.arange(keep)])
-            u, v = u * sign, v * sign
-        return Svd(u, s, v), energy
+        b, a = thin_qr(factors.B), thin_qr(factors.A.T)
+        return leading_triples(b, b.R @ a.R.T, a, count, tolerance)
 
     def truncated(self, rank: int) -> tuple[LowRank, float]:
         """The best approximation of rank ≤ ``rank`` (Eckart-Young) and the share of ‖ΔW‖²_F that it keeps.
 
         The factors come out as U √S and √S Vᵀ. A zero update keeps a share of 1.
         """
-        (u, s, v), energy = self._leading(rank, SVD_TOLERANCE)
-        root = s.sqrt()
-        return LowRank(u * root, root[:, None] * v.T), float((s**2).sum()) / energy if energy else 1.0
+        return rooted(*self._leading(rank, SVD_TOLERANCE))
 
     def balanced(self) -> LowRank:
         """The same ΔW with each column of B and row of A of about equal norm (within a factor of 2).
@@ -128,7 +116,7 @@ class LowRank:
         Columns are scaled by powers of two, which is exact: the factors lose nothing and stay clear of the underflow
         of 16-bit types.
         """
-        b, a = self.B.norm(dim=0).to(torch.float64), self.A.norm(dim=1).to(torch.float64)
+        b, a = self.B.square().sum(dim=0).sqrt().to(torch.float64), self.A.norm(dim=1).to(torch.float64)
         nonzero = (b > 0) & (a > 0)
         half_gap = torch.where(nonzero, torch.log2(a / b) / 2, 0.0).round()
         factor = torch.exp2(half_gap).to(self.B.dtype)
@@ -161,13 +149,30 @@ def concat(deltas: Sequence[LowRank], weights: Sequence[float]) -> LowRank:
     )
 
 
-def _triangle(matrix: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """``matrix`` = Q R as the map C → Q C and R: a few columns of Q C cost far less than Q itself."""
-    reflectors, tau = torch.geqrf(matrix)
-    size = min(matrix.shape)
+def leading_triples(left: ThinQr, core: Tensor, right: ThinQr, count: int, tolerance: float) -> tuple[Svd, float]:
+    """The canonical SVD of Q_left core Q_rightᵀ, cut to ``count`` triples, and the sum of all squared values.
 
-    def turn(columns: Tensor) -> Tensor:
-        padded = torch.cat([columns, columns.new_zeros(len(matrix) - len(columns), columns.shape[1])])
-        return torch.ormqr(reflectors[:, :size], tau, padded)
+    See :meth:`LowRank.svd` for ``tolerance`` and the signs.
+    """
+    u, s, vt = torch.linalg.svd(core, full_matrices=False)
+    keep = int((s > tolerance * s[0]).sum())
+    energy = float((s[:keep] ** 2).sum())
+    keep = min(keep, count)
+    u, s, v = left.turn(u[:, :keep]), s[:keep], right.turn(vt[:keep].T)
+    sign = peak_signs(u)
+    return Svd(u * sign, s, v * sign), energy
 
-    return turn, reflectors[:size].triu()
+
+def peak_signs(columns: Tensor) -> Tensor:
+    """The sign of the entry of largest magnitude in each column, +1 between equal ones."""
+    if not columns.numel():
+        return columns.new_ones(columns.shape[1])
+    lowest, highest = columns.aminmax(dim=0)
+    return torch.where(highest >= -lowest, 1.0, -1.0).to(columns.dtype)
+
+
+def rooted(parts: Svd, energy: float) -> tuple[LowRank, float]:
+    """The factors U √S and √S Vᵀ, and the share of ``energy`` that they hold; a share of 1 where there is none."""
+    root = parts.S.sqrt()
+    update = LowRank(parts.U * root, root[:, None] * parts.V.T)
+    return update, float((parts.S**2).sum()) / energy if energy else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from prefdelta.adapter.config import CONFIG_NAME, AdapterInfo, merged_config
 from prefdelta.adapter.folder import staged_folder
-from prefdelta.adapter.reader import PREFIX, SAFETENSORS_NAME
+from prefdelta.adapter.reader import PREFIX, SAFETENSORS_NAME, magnitude
 from prefdelta.errors import PrefdeltaError
 from prefdelta.lowrank import LowRank
 
@@ -105,7 +106,7 @@ def _spill(modules: Iterable[tuple[str, LowRank]], handle: BinaryIO, dtype: torc
         entries[module] = _Entry(module, delta.shape, delta.rank, handle.tell())
         for factor in (delta.A, delta.B):
             stored = factor.to(dtype)
-            if not bool(torch.isfinite(stored).all()):
+            if not math.isfinite(magnitude(stored)):
                 raise PrefdeltaError(f"module {module} has values that {dtype} cannot hold; choose a wider dtype.")
             handle.write(_bytes(stored))
     if not entries:

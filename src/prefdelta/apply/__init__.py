@@ -1,7 +1,8 @@
-"""Baking an adapter into its base model, and measuring what rounding to the model's type takes away."""
+"""Baking an adapter, or a merge of several, into the base model, and measuring what rounding takes away."""
 
-from prefdelta.apply.bake import apply_adapter
+from prefdelta.apply.merged import apply_merge
 from prefdelta.apply.report import ApplyReport, print_apply
 from prefdelta.apply.rounding import RoundingLoss
+from prefdelta.apply.single import apply_adapter
 
-__all__ = ["ApplyReport", "RoundingLoss", "apply_adapter", "print_apply"]
+__all__ = ["ApplyReport", "RoundingLoss", "apply_adapter", "apply_merge", "print_apply"]

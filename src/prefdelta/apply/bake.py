@@ -1,4 +1,4 @@
-"""``prefdelta apply``: W + λ ΔW written shard by shard, one block of rows in memory at a time."""
+"""Adding updates to a base model's weights: shard by shard, one block of rows in memory at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from prefdelta.adapter import Adapter, staged_folder
+from prefdelta.adapter import staged_folder
 from prefdelta.apply.checkpoint import (
     FLOATS,
     INDEX_NAME,
@@ -25,9 +26,9 @@ from prefdelta.apply.checkpoint import (
 from prefdelta.apply.report import ApplyReport, BakedModule
 from prefdelta.apply.rounding import RoundingTally, total_loss
 from prefdelta.apply.targets import CONFIG_NAME, Target, plan_targets, read_model_config
+from prefdelta.apply.updates import Updates
 from prefdelta.errors import PrefdeltaError
-from prefdelta.lowrank import LowRank
-from prefdelta.merging.report import list_names, public_name
+from prefdelta.merging.report import public_name
 from prefdelta.merging.threads import one_thread
 from prefdelta.models import local_folder
 from prefdelta.recipe import ModelRef
@@ -42,65 +43,64 @@ _LARGE_ERROR = 0.05
 _COPIED = (".json", ".txt", ".model", ".jinja", ".py", ".tiktoken", ".spm", ".vocab", ".merges")
 
 
-def apply_adapter(
-    base: ModelRef | Path | str,
-    adapter: Path | str,
-    output: Path | str,
-    *,
-    scale: float = 1.0,
-    dtype: Dtype = "auto",
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> ApplyReport:
-    """Bake an adapter into its base model: every adapted weight becomes round(W + λ ΔW).
+@dataclass(frozen=True)
+class Base:
+    """A model to bake into: what the user called it, its folder, configuration and weights."""
 
-    Reads and writes safetensors block by block: memory does not grow with the model. The shards keep their names and
-    their tensors; configuration and tokenizer files are copied. The output folder appears whole or not at all, and
-    holds ``prefdelta_apply.json`` (the report that is returned). The sum is made in float64 and rounded once. The
-    same inputs give the same bytes.
+    ref: ModelRef
+    folder: Path
+    config: Mapping[str, Any]
+    checkpoint: Checkpoint
 
-    A base that shares one weight between embedding and output head is untied where the adapter changes one of the two,
-    which is what the adapted model computes.
 
-    Args:
-        base: a model folder with safetensors weights.
-        adapter: a PEFT LoRA adapter of it.
-        output: the folder to make.
-        scale: λ, on top of the adapter's own scaling.
-        dtype: store floating-point weights in this type; ``"auto"`` keeps each tensor's own.
-        overwrite: replace a folder that is there already.
-        progress: called with (bytes written, bytes in all).
+def open_base(base: ModelRef | Path | str) -> Base:
+    """Find a model folder and read what its files say about its weights.
 
     Raises:
-        PrefdeltaError: an input cannot be read, an adapted module is not in the base or has another shape, the
-            adapter holds more than low-rank updates, a sum does not fit the type, or the output cannot be written.
+        PrefdeltaError: there is no such folder, it is quantised, or a file of it is missing or damaged.
     """
     ref = base if isinstance(base, ModelRef) else ModelRef(path=str(base))
     folder = local_folder(ref)
     if folder is None:
         raise PrefdeltaError(f"{ref.path!r} is no folder; download the model (`hf download {ref.path}`) and name that.")
-    if not math.isfinite(scale):
-        raise PrefdeltaError(f"the scale must be a finite number, not {scale}.")
-    target = Path(output)
-    config = read_model_config(folder)
-    checkpoint, opened = Checkpoint(folder), Adapter.open(adapter)
-    for source in (folder, opened.path):
-        if source.resolve() == target.resolve() or target.resolve() in source.resolve().parents:
-            raise PrefdeltaError(f"the output {target} would replace the input {source}; choose another folder.")
-    if opened.extra:
-        raise PrefdeltaError(
-            f"{opened.path} holds fully trained tensors beside its LoRA factors ({list_names(opened.extra)}); "
-            "only low-rank updates are baked: use PEFT's merge_and_unload for this adapter."
-        )
-    plan = plan_targets(checkpoint, opened, ref.trust_remote_code)
-    bake = _Bake(checkpoint, opened, scale, None if dtype == "auto" else getattr(torch, dtype), progress)
-    with staged_folder(target, overwrite=overwrite) as staging, one_thread():
-        bake.write(staging, plan.targets)
-        _copy_files(folder, staging)
-        _write_config(staging, config, dtype, plan.untied)
-        report = bake.report(public_name(ref.path) or ref.path, plan.untied)
+    return Base(ref, folder, read_model_config(folder), Checkpoint(folder))
+
+
+def bake(
+    base: Base,
+    updates: Updates,
+    output: Path,
+    *,
+    dtype: Dtype,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> ApplyReport:
+    """Write the base with every update added, and ``prefdelta_apply.json``; whole or not at all.
+
+    Raises:
+        PrefdeltaError: a module is not in the base or has another shape, a sum does not fit the type, or the output
+            cannot be written or would replace the base.
+    """
+    refuse_replacing(base.folder, output)
+    plan = plan_targets(base.checkpoint, updates, base.ref.trust_remote_code)
+    run = _Bake(base.checkpoint, updates, None if dtype == "auto" else getattr(torch, dtype), progress)
+    with staged_folder(output, overwrite=overwrite) as staging, one_thread():
+        run.write(staging, plan.targets)
+        _copy_files(base.folder, staging)
+        _write_config(staging, base.config, dtype, plan.untied)
+        report = run.report(public_name(base.ref.path) or base.ref.path, plan.untied)
         (staging / REPORT_NAME).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def refuse_replacing(source: Path, output: Path) -> None:
+    """Refuse an output folder that is an input, or holds one.
+
+    Raises:
+        PrefdeltaError: it does.
+    """
+    if source.resolve() == output.resolve() or output.resolve() in source.resolve().parents:
+        raise PrefdeltaError(f"the output {output} would replace the input {source}; choose another folder.")
 
 
 class _Bake:
@@ -109,14 +109,12 @@ class _Bake:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        adapter: Adapter,
-        scale: float,
+        updates: Updates,
         dtype: torch.dtype | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self._checkpoint = checkpoint
-        self._adapter = adapter
-        self._scale = scale
+        self._updates = updates
         self._dtype = dtype
         self._progress = progress
         self._written = self._total = 0
@@ -128,7 +126,7 @@ class _Bake:
     def write(self, folder: Path, targets: Mapping[str, Target]) -> None:
         """Write every shard, and the index if there was one."""
         everything = {name: Target(name, None) for name in self._checkpoint.tensors} | dict(targets)
-        outputs = {name: self._output(name, target) for name, target in everything.items()}
+        outputs = {name: self._output(name, target, folder) for name, target in everything.items()}
         shard_of = {name: self._checkpoint.tensors[target.source].shard for name, target in everything.items()}
         self._total = sum(output.size for output in outputs.values())
         self._tensors = len(outputs)
@@ -138,7 +136,7 @@ class _Bake:
         if self._checkpoint.indexed:
             write_index(folder / INDEX_NAME, shard_of, self._total)
 
-    def _output(self, name: str, target: Target) -> Output:
+    def _output(self, name: str, target: Target, folder: Path) -> Output:
         entry = self._checkpoint.tensors[target.source]
         dtype = self._dtype if self._dtype is not None and entry.dtype in FLOATS else FLOATS.get(entry.dtype)
         size = entry.end - entry.start
@@ -147,7 +145,7 @@ class _Bake:
             kind = _HEADER_NAMES[dtype]
             size = math.prod(entry.shape) * dtype.itemsize
         if target.module is not None and dtype is not None:
-            blocks = self._baked(name, target, dtype)
+            blocks = self._baked(name, target, target.module, dtype, folder)
         elif kind != entry.dtype and dtype is not None:
             blocks = self._converted(target.source, dtype)
         else:
@@ -165,19 +163,16 @@ class _Bake:
         for _, rows in self._checkpoint.rows(source):
             yield _bytes(_finite(rows.to(dtype), source))
 
-    def _baked(self, name: str, target: Target, dtype: torch.dtype) -> Iterator[bytes]:
-        assert target.module is not None
-        update = self._adapter.load(target.module, torch.float64).scaled(self._scale)
-        if target.transposed:
-            update = update.T
+    def _baked(self, name: str, target: Target, module: str, dtype: torch.dtype, folder: Path) -> Iterator[bytes]:
         tallies = {kind: RoundingTally(kind) for kind in dict.fromkeys((dtype, *_COMPARED))}
         weight_norm = 0.0
-        for first, rows in self._checkpoint.rows(target.source):
-            weight = rows.to(torch.float64)
-            part = LowRank(update.B[first : first + len(rows)], update.A).dense()
-            weight_norm += float(weight.square().sum())
-            stored = {kind: tally.add(weight, part) for kind, tally in tallies.items()}[dtype]
-            yield _bytes(_finite(stored, name))
+        with self._updates.rows(module, target.transposed, folder) as update:
+            for first, rows in self._checkpoint.rows(target.source):
+                weight = rows.to(torch.float64)
+                part = update(first, len(rows))
+                weight_norm += float(weight.square().sum())
+                stored = {kind: tally.add(weight, part) for kind, tally in tallies.items()}[dtype]
+                yield _bytes(_finite(stored, name))
         self._record(name, target, dtype, tallies, math.sqrt(weight_norm))
 
     def _record(
@@ -203,12 +198,13 @@ class _Bake:
         # A type that only some modules are stored in has no total of its own to compare.
         whole = [kind for kind in kinds if sum(t.dtype == kind for t in self._compared) == len(self._modules)]
         loss = total_loss(self._stored)
+        origin = self._updates.origin()
         return ApplyReport(
             version=metadata.version("prefdelta"),
             base=base,
-            adapter=self._adapter.name,
-            adapter_fingerprint=self._adapter.fingerprint,
-            scale=self._scale,
+            adapters=origin.adapters,
+            scale=origin.scale,
+            merge=origin.merge,
             shards=self._checkpoint.shards,
             tensors=self._tensors,
             bytes=self._total,
@@ -223,14 +219,14 @@ class _Bake:
 
     def _warnings(self, error: float | None, vanished: float | None, untied: bool) -> Iterator[str]:
         if error is None or vanished is None:
-            yield f"{self._adapter.name}: its update is zero everywhere; the model is the base."
+            yield "the update is zero everywhere; the model is the base."
         elif error > _LARGE_ERROR:
             yield (
                 f"rounding changed the update by {error:.0%} of its norm, and {vanished:.0%} of its entries vanished; "
-                "bake into float32, or serve the adapter beside the base."
+                "bake into float32, or serve an adapter beside the base."
             )
         if untied:
-            yield "embedding and output head shared one weight; the adapter changes one of them, so both are stored."
+            yield "embedding and output head shared one weight; the update changes one of them, so both are stored."
 
 
 def _finite(rows: Tensor, name: str) -> Tensor:
@@ -256,7 +252,7 @@ def _copy_files(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _write_config(folder: Path, config: dict[str, Any], dtype: Dtype, untied: bool) -> None:
+def _write_config(folder: Path, config: Mapping[str, Any], dtype: Dtype, untied: bool) -> None:
     """Say in ``config.json`` what changed; an unchanged one stays as it was copied."""
     changed = dict(config)
     parts = [changed]

@@ -1,4 +1,4 @@
-"""What baking an adapter did, in numbers."""
+"""What baking did, in numbers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from prefdelta.apply.rounding import RoundingLoss
+from prefdelta.merging.report import MergeReport
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BakedAdapter(_Frozen):
+    """One adapter that went into the model: its folder's name, and the fingerprint of what it held."""
+
+    name: str
+    fingerprint: str
 
 
 class BakedModule(_Frozen):
@@ -34,15 +42,16 @@ class BakedModule(_Frozen):
 class ApplyReport(_Frozen):
     """The whole model; ``model_dump_json`` gives what is stored as ``prefdelta_apply.json``.
 
-    ``loss`` is over all modules as stored, ``losses`` what it would be in each type. ``untied`` says that the output
-    head was given a weight of its own because the adapter changed only one side of a shared one.
+    ``merge`` tells how several ``adapters`` became one update; ``None`` for a single one as it is. ``loss`` is over
+    all modules as stored, ``losses`` what it would be in each type. ``untied`` says that the output head was given a
+    weight of its own because only one side of a shared one was changed.
     """
 
     version: str
     base: str
-    adapter: str
-    adapter_fingerprint: str
-    scale: float
+    adapters: tuple[BakedAdapter, ...]
+    scale: float | str
+    merge: MergeReport | None
     shards: tuple[str, ...]
     tensors: int
     bytes: int
@@ -57,10 +66,13 @@ class ApplyReport(_Frozen):
 
 def print_apply(report: ApplyReport, output: Path, console: Console, *, modules: int = 5) -> None:
     """Tell what was baked and what rounding took, with the ``modules`` that lost most."""
+    names = ", ".join(entry.name for entry in report.adapters)
+    made = names if report.merge is None else f"{report.merge.method} of {names}"
+    scale = report.scale if isinstance(report.scale, str) else f"{report.scale:g}"
     stored = sorted({entry.stored for entry in report.modules})
     table = Table(
         "module", "type", "‖W‖", "‖ΔW‖", "error of ΔW", "entries lost",
-        title=f"{report.adapter} baked into {report.base} at scale {report.scale:g}",
+        title=f"{made} baked into {report.base} at scale {scale}",
     )  # fmt: skip
     table.add_row(
         f"all {len(report.modules)} modules", ", ".join(stored), f"{report.weight_norm:.4g}",
@@ -75,7 +87,7 @@ def print_apply(report: ApplyReport, output: Path, console: Console, *, modules:
         sizes = (f"{entry.weight_norm:.4g}", f"{entry.update_norm:.4g}")
         table.add_row(entry.module, entry.stored, *sizes, *_cells(entry.losses[entry.stored]))
     console.print(table)
-    for warning in report.warnings:
+    for warning in (*(report.merge.warnings if report.merge else ()), *report.warnings):
         console.print(f"warning: {warning}", highlight=False, style="yellow")
     console.print(f"model: {output}", highlight=False)
 

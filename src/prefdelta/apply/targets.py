@@ -19,8 +19,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from prefdelta.adapter import Adapter
 from prefdelta.apply.checkpoint import FLOATS, Checkpoint
+from prefdelta.apply.updates import Updates
 from prefdelta.errors import PrefdeltaError
 from prefdelta.merging.report import list_names
 
@@ -65,7 +65,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def plan_targets(checkpoint: Checkpoint, adapter: Adapter, trust_remote_code: bool) -> Plan:
+def plan_targets(checkpoint: Checkpoint, updates: Updates, trust_remote_code: bool) -> Plan:
     """Find the tensor of every adapted module.
 
     Raises:
@@ -74,8 +74,9 @@ def plan_targets(checkpoint: Checkpoint, adapter: Adapter, trust_remote_code: bo
     """
     model = _skeleton(checkpoint.folder, trust_remote_code)
     layers = dict(model.named_modules())
-    place_of = _renaming(adapter.modules, layers, {}, f"{adapter.path} adapts", "this base model lacks")
-    places = {module: place_of(module) for module in adapter.modules}
+    modules = sorted(updates.shapes)
+    place_of = _renaming(modules, layers, {}, f"{updates.owner} adapts", "this base model lacks")
+    places = {module: place_of(module) for module in modules}
     ties = _ties(model)
     weights = [f"{place}.weight" for place in places.values()]
     key_of = _renaming(weights, checkpoint.tensors, ties, f"{checkpoint.folder} needs", "its safetensors files lack")
@@ -87,7 +88,7 @@ def plan_targets(checkpoint: Checkpoint, adapter: Adapter, trust_remote_code: bo
         partner = key_of(ties[name]) if name in ties else key
         source = key if key in checkpoint.tensors else partner
         transposed = isinstance(layers[place], Conv1D | nn.Embedding)
-        _check(checkpoint, source, adapter, module, transposed)
+        _check(checkpoint, source, updates, module, transposed)
         targets[key] = Target(source, module, transposed)
         if name in ties:
             # Training moved one side only: the baked model keeps two weights where the base had one.
@@ -169,13 +170,13 @@ def _is_head(model: PreTrainedModel, *weights: str) -> bool:
     return any(head is not None and model.get_submodule(name.removesuffix(".weight")) is head for name in weights)
 
 
-def _check(checkpoint: Checkpoint, source: str, adapter: Adapter, module: str, transposed: bool) -> None:
+def _check(checkpoint: Checkpoint, source: str, updates: Updates, module: str, transposed: bool) -> None:
     entry = checkpoint.tensors[source]
-    shape = adapter.shape(module)[::-1] if transposed else adapter.shape(module)
+    shape = updates.shapes[module][::-1] if transposed else updates.shapes[module]
     if entry.shape != shape:
         raise PrefdeltaError(
-            f"{adapter.path} adapts {module!r} as {shape[0]}x{shape[1]}, but {source} of this base model is "
-            f"{'x'.join(map(str, entry.shape))}; the adapter was made for {adapter.base_model!r}."
+            f"{updates.owner} adapts {module!r} as {shape[0]}x{shape[1]}, but {source} of this base model is "
+            f"{'x'.join(map(str, entry.shape))}; the update was made for {updates.base_model!r}."
         )
     if entry.dtype not in FLOATS:
         raise PrefdeltaError(

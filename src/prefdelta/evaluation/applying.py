@@ -22,12 +22,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from prefdelta.adapter import Adapter
+from prefdelta.adapter import Adapter, MemoryAdapter
 from prefdelta.errors import PrefdeltaError
 from prefdelta.models import LoadedModel
 
@@ -36,13 +36,13 @@ _FOLD_AT_MOST = 100_000_000
 
 @contextmanager
 def applied(
-    loaded: LoadedModel, adapter: Path | None, scale: float, *, fold: bool | None = None
+    loaded: LoadedModel, adapter: Path | MemoryAdapter | None, scale: float, *, fold: bool | None = None
 ) -> Iterator[LoadedModel]:
     """The model with ``scale`` times the adapter's update, for the length of a ``with`` block.
 
     Args:
         loaded: the base; it must not be used in the block except through the yielded model.
-        adapter: a PEFT LoRA folder of any rank, or ``None`` for the base itself.
+        adapter: a PEFT LoRA folder of any rank, one in memory, or ``None`` for the base itself.
         scale: λ, on top of the adapter's own scaling.
         fold: force one of the two ways; chosen by itself if left out.
 
@@ -52,7 +52,7 @@ def applied(
     if adapter is None or scale == 0:
         yield loaded
         return
-    opened = Adapter.open(adapter)
+    opened = _opened(adapter)
     targets = _targets(loaded.model, opened)
     if fold is None:
         fold = not opened.extra and _may_fold(loaded.model, targets)
@@ -60,13 +60,17 @@ def applied(
         yield loaded if model is None else replace(loaded, model=model)
 
 
-def is_empty(adapter: Path) -> bool:
+def is_empty(adapter: Path | MemoryAdapter) -> bool:
     """Whether the adapter's update is zero in every module."""
-    opened = Adapter.open(adapter)
+    opened = _opened(adapter)
     return not opened.extra and all(opened.load(module).norm() == 0 for module in opened.modules)
 
 
-def _targets(base: nn.Module, adapter: Adapter) -> dict[str, nn.Module]:
+def _opened(adapter: Path | MemoryAdapter) -> Adapter | MemoryAdapter:
+    return adapter if isinstance(adapter, MemoryAdapter) else Adapter.open(adapter)
+
+
+def _targets(base: nn.Module, adapter: Adapter | MemoryAdapter) -> dict[str, nn.Module]:
     found = {}
     for name in adapter.modules:
         try:
@@ -105,7 +109,7 @@ def _may_fold(base: nn.Module, targets: dict[str, nn.Module]) -> bool:
 
 
 @contextmanager
-def _folded(targets: dict[str, nn.Module], adapter: Adapter, scale: float) -> Iterator[None]:
+def _folded(targets: dict[str, nn.Module], adapter: Adapter | MemoryAdapter, scale: float) -> Iterator[None]:
     saved: dict[str, Tensor] = {}
     try:
         with torch.no_grad():
@@ -126,9 +130,9 @@ def _folded(targets: dict[str, nn.Module], adapter: Adapter, scale: float) -> It
 
 
 @contextmanager
-def _branched(loaded: LoadedModel, adapter: Adapter, scale: float) -> Iterator[PeftModel]:
+def _branched(loaded: LoadedModel, adapter: Adapter | MemoryAdapter, scale: float) -> Iterator[PeftModel]:
     trainable = [(parameter, parameter.requires_grad) for parameter in loaded.model.parameters()]
-    peft = PeftModel.from_pretrained(loaded.model, str(adapter.path)).eval()
+    peft = _with_branches(loaded.model, adapter).eval()
     try:
         for module in peft.modules():
             if isinstance(module, LoraLayer):
@@ -138,3 +142,11 @@ def _branched(loaded: LoadedModel, adapter: Adapter, scale: float) -> Iterator[P
         peft.unload()
         for parameter, flag in trainable:  # PEFT freezes the base
             parameter.requires_grad_(flag)
+
+
+def _with_branches(base: nn.Module, adapter: Adapter | MemoryAdapter) -> PeftModel:
+    if isinstance(adapter, Adapter):
+        return PeftModel.from_pretrained(base, str(adapter.path))
+    model = PeftModel(base, LoraConfig.from_peft_type(**adapter.config))
+    set_peft_model_state_dict(model, adapter.tensors())
+    return model

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from prefdelta.adapter import MemoryAdapter
 from prefdelta.chat import prompt_ids
 from prefdelta.errors import PrefdeltaError
 from prefdelta.evaluation.applying import applied, is_empty
@@ -47,7 +48,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        adapter: Path | None,
+        adapter: Path | MemoryAdapter | None,
         scale: float,
         items: Mapping[str, Sequence[Item]],
         scorers: Mapping[str, str],
@@ -63,7 +64,7 @@ class Evaluator:
         (common random numbers).
 
         Args:
-            adapter: a PEFT LoRA folder, or ``None`` for the bare base.
+            adapter: a PEFT LoRA folder, one in memory, or ``None`` for the bare base.
             scale: λ, by which the adapter's update is multiplied.
             items: the items of each benchmark, by its name, which becomes the records' ``task``.
             scorers: the scorer of each benchmark, a key of ``SCORERS``.
@@ -129,7 +130,7 @@ class Evaluator:
 
     def _run(
         self,
-        adapter: Path | None,
+        adapter: Path | MemoryAdapter | None,
         scale: float,
         work: _Work,
         scorers: Mapping[str, str],
@@ -197,7 +198,7 @@ def _request_seed(seed: int, task: str, item: Item) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{task}\n{item.id}".encode()).digest()[:8], "big") >> 1
 
 
-def _check_effect(before: Sequence[Tensor], after: Sequence[Tensor], adapter: Path) -> None:
+def _check_effect(before: Sequence[Tensor], after: Sequence[Tensor], adapter: Path | MemoryAdapter) -> None:
     """Serving stacks have been seen to ignore an adapter silently; its scores would be the base's."""
     if any(not torch.equal(old, new) for old, new in zip(before, after, strict=True)):
         return

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.lowrank import LowRank, concat
+from prefdelta.lowrank import LowRank
 from prefdelta.merging.registry import Options, method
+from prefdelta.merging.stack import Stack
 
 
 def shares(weights: Sequence[float]) -> list[float]:
@@ -36,4 +37,4 @@ def average(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Opt
 
     Source: arXiv 2606.00357, PDA-Averaging.
     """
-    return concat(deltas, shares(weights))
+    return Stack.of(deltas).weighted(shares(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,14 @@ class RowBlocks:
     def dense(self) -> Tensor:
         """The whole matrix."""
         return torch.cat([block for _, block in self.walk()])
+
+    def norm(self) -> float:
+        """The Frobenius norm, in one walk."""
+        return math.sqrt(sum(float((block.double() ** 2).sum()) for _, block in self.walk()))
+
+    def scaled(self, factor: float) -> RowBlocks:
+        """The matrix times a factor."""
+        return RowBlocks(self.shape, lambda: ((row, block * factor) for row, block in self.walk()))
 
     def kept_if_small(self, limit: int) -> RowBlocks:
         """The same matrix with its blocks computed once, if they take at most ``limit`` bytes as float32."""

@@ -13,10 +13,11 @@ from pydantic import create_model
 
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.bestrank import RowBlocks
+from prefdelta.merging.gram import gram
 from prefdelta.merging.registry import Merged, Method, Options, method
 from prefdelta.merging.rules import RULES, Context, Rule, Stream
 from prefdelta.merging.spaces import SPACES, Space
-from prefdelta.merging.spaces.full import rows_of
+from prefdelta.merging.spaces.full import FULL, rows_of
 
 
 def combine(
@@ -29,7 +30,9 @@ def combine(
     present = _present(deltas, weights)
     if not present:
         return Merged(LowRank.zero(deltas[0].shape))
-    coordinates = space.enter([deltas[index] for index in present], options)
+    # All of them stay one stack, whose cross products are known.
+    entering = deltas if len(present) == len(deltas) else [deltas[index] for index in present]
+    coordinates = space.enter(entering, options)
     return coordinates.back(_applied(rule, coordinates.stream, weights, present, options, module))
 
 
@@ -43,12 +46,14 @@ def dense_blocks(
     """
     present = _present(deltas, weights)
     if not present:
-        return RowBlocks(deltas[0].shape, lambda: iter([(0, torch.zeros(deltas[0].shape))]))
+        zero = rows_of([LowRank.zero(deltas[0].shape)])
+        return RowBlocks(deltas[0].shape, lambda: ((block.row, block.values[0]) for block in zero.walk()))
     return _applied(rule, rows_of([deltas[index] for index in present]), weights, present, options, module)
 
 
 def _present(deltas: Sequence[LowRank], weights: Sequence[float]) -> list[int]:
-    return [index for index, delta in enumerate(deltas) if weights[index] != 0 and delta.norm() > 0]
+    squares = gram(deltas).diagonal()
+    return [index for index, weight in enumerate(weights) if weight != 0 and squares[index] > 0]
 
 
 def _applied(
@@ -75,6 +80,9 @@ def _register(space: Space, rule: Rule) -> Method:
     def function(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Options, module: str) -> Merged:
         return combine(space, rule, deltas, weights, options, module)
 
+    def full(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Options, module: str) -> RowBlocks:
+        return dense_blocks(rule, deltas, weights, options, module)
+
     function.__doc__ = f"{rule.summary}, {space.summary}; see :mod:`prefdelta.merging.combined`."
     return method(
         name,
@@ -82,6 +90,7 @@ def _register(space: Space, rule: Rule) -> Method:
         paper="; ".join(part for part in (rule.paper, space.paper) if part),
         options=cast(type[Options], model),
         takes_module=True,
+        full=full if space is FULL else None,
     )(function)
 
 

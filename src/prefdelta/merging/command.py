@@ -24,6 +24,7 @@ def merge_command(
     scale: float | str,
     weights: str | None,
     rank: str,
+    dtype: str,
     drop_modules_to_save: bool,
     overwrite: bool,
     options: Mapping[str, Any],
@@ -36,9 +37,10 @@ def merge_command(
             adapters,
             output,
             method=method,
-            weights=_weights(weights),
-            scale=_scale(scale),
+            weights=parse_weights(weights),
+            scale=parse_scale(scale),
             options=options,
+            dtype=None if dtype == "auto" else dtype,
             rank=_rank(rank),
             extra_weights="drop" if drop_modules_to_save else "refuse",
             overwrite=overwrite,
@@ -48,7 +50,12 @@ def merge_command(
     print_merge(report, output, console)
 
 
-def _weights(text: str | None) -> list[float] | None:
+def parse_weights(text: str | None) -> list[float] | None:
+    """Weights written with commas between them.
+
+    Raises:
+        PrefdeltaError: a word is no number.
+    """
     if text is None:
         return None
     try:
@@ -57,7 +64,12 @@ def _weights(text: str | None) -> list[float] | None:
         raise PrefdeltaError(f"--weights {text!r} is not a comma-separated list of numbers.") from error
 
 
-def _scale(given: float | str) -> Scale:
+def parse_scale(given: float | str) -> Scale:
+    """A number, or the name of a rule.
+
+    Raises:
+        PrefdeltaError: it is neither.
+    """
     if given == "norm-matched":
         return "norm-matched"
     if given == "projection":

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.lowrank import LowRank, Svd
+from prefdelta.lowrank import LowRank
 from prefdelta.merging.average import average, shares
 from prefdelta.merging.registry import Merged, Options, method
+from prefdelta.merging.stack import Stack
+from prefdelta.thinqr import solve
 
 _PAPER = "Preference Delta Aggregation, arXiv 2606.00357, section 4"
 
@@ -33,14 +34,29 @@ class GamOptions(Options):
     tolerance: float = Field(default=1e-7, ge=0, lt=1)
 
 
-@dataclass(frozen=True)
-class _Aligned:
-    """The averaged components Ū (d_out, r), S̄ (r, r), V̄ (d_in, r), and what was met on the way."""
+class _Part(NamedTuple):
+    """One update as U C Vᵀ in coefficients over the stack: U = B X, V = Aᵀ Y, orthonormal, X and Y ``(R, k)``.
 
-    U: Tensor
+    C is diag(S) only if need be: GAM does not depend on the bases of the subspaces that U and V span.
+    """
+
+    X: Tensor
+    core: Tensor
+    Y: Tensor
+
+
+class _Aligned(NamedTuple):
+    """The averaged components Ū = B X, S̄ ``(r, r)``, V̄ = Aᵀ Y, and what was met on the way."""
+
+    stack: Stack
+    X: Tensor
     S: Tensor
-    V: Tensor
+    Y: Tensor
     notes: dict[str, float]
+
+    def assembled(self) -> LowRank:
+        """Ū S̄ V̄ᵀ."""
+        return self.stack.within(self.X @ self.S, self.Y)
 
 
 @method(
@@ -66,7 +82,11 @@ def gam(deltas: Sequence[LowRank], *, weights: Sequence[float], options: GamOpti
     - This needs a reference of the largest rank: where the chosen one has a smaller rank (or no update at all), the
       update of largest rank stands in for it in that module, the one of larger norm among equals.
 
-    Cost: O(N (d_out + d_in) r² + N r³). Result: rank ≤ max rᵢ.
+    Everything but the result is computed from the products BᵢᵀBⱼ and AᵢAⱼᵀ: Uᵢ = Bᵢ Xᵢ with small Xᵢ, so that the
+    alignments and means are products of r x r matrices, and Ū S̄ one product with the stacked B.
+
+    Cost: O(N (d_out + d_in) r² + N r³), and the report's inner products O(N² (d_out + d_in) r²). Result: rank
+    ≤ max rᵢ.
 
     Notes: ``smallest_cosine``, the smallest principal cosine met in an alignment (near 0 the rotation, and so the
     result, is not determined); ``left_out``, the number of zero updates; ``reference``, the position used, if
@@ -76,7 +96,7 @@ def gam(deltas: Sequence[LowRank], *, weights: Sequence[float], options: GamOpti
         PrefdeltaError: ``reference`` is no adapter's position, or a weight is negative.
     """
     aligned = _align(deltas, weights, options)
-    return Merged(_assemble(aligned), aligned.notes)
+    return Merged(aligned.assembled(), aligned.notes)
 
 
 @method(
@@ -92,7 +112,9 @@ def gam_orthonormal(deltas: Sequence[LowRank], *, weights: Sequence[float], opti
     Everything else is as in :data:`gam`.
     """
     aligned = _align(deltas, weights, options)
-    return Merged(_assemble(_Aligned(_polar(aligned.U), aligned.S, _polar(aligned.V), aligned.notes)), aligned.notes)
+    stack = aligned.stack
+    orthonormal = aligned._replace(X=_polar(aligned.X, stack.left), Y=_polar(aligned.Y, stack.right))
+    return Merged(orthonormal.assembled(), aligned.notes)
 
 
 @method(
@@ -107,7 +129,7 @@ def gam_norm_matched(deltas: Sequence[LowRank], *, weights: Sequence[float], opt
     It separates the direction that GAM finds from the magnitude that it leaves.
     """
     aligned = _align(deltas, weights, options)
-    merged = _assemble(aligned)
+    merged = aligned.assembled()
     norm = merged.norm()
     factor = average(deltas, weights=weights).norm() / norm if norm else 1.0
     return Merged(merged.scaled(factor), {**aligned.notes, "rescaled_by": factor})
@@ -118,69 +140,94 @@ def _align(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOpti
         raise PrefdeltaError(f"GAM's reference is {options.reference}, but there are {len(deltas)} adapters (from 0).")
     if min(weights) < 0:
         raise PrefdeltaError(f"GAM averages directions, so its weights cannot be negative: {list(weights)}.")
-    parts = [delta.svd(options.tolerance) for delta in deltas]
-    present = [index for index, part in enumerate(parts) if part.S.numel() and weights[index] > 0]
+    stack = Stack.of(deltas).well_conditioned()
+    parts = [_part(stack, index, options.tolerance) for index in range(len(stack))]
+    present = [index for index, part in enumerate(parts) if len(part.core) and weights[index] > 0]
     notes: dict[str, float] = {"left_out": float(len(deltas) - len(present))}
     if not present:
-        zero = LowRank.zero(deltas[0].shape)
-        return _Aligned(zero.B, torch.zeros(0, 0, dtype=torch.float64), zero.A.T, notes)
+        nothing = stack.left.new_zeros(len(stack.left), 0)
+        return _Aligned(stack, nothing, nothing[:0], nothing, notes)
     share = shares([weights[index] for index in present])
     if isinstance(options.reference, int):
         reference = _reference(parts, present, options.reference)
-        target_u, target_v = parts[reference].U, parts[reference].V
+        target_x, target_y = parts[reference].X, parts[reference].Y
         notes["reference"] = float(reference)
     else:
         reference = None
-        target_u = _chordal_mean([parts[index].U for index in present], share)
-        target_v = _chordal_mean([parts[index].V for index in present], share)
+        target_x = _chordal_mean([parts[index].X for index in present], share, stack.left)
+        target_y = _chordal_mean([parts[index].Y for index in present], share, stack.right)
+    towards_u, towards_v = stack.left @ target_x, stack.right @ target_y
     cosines = [1.0]
-    total: list[Any] = [0.0, 0.0, 0.0]
+    x, y = torch.zeros_like(target_x), torch.zeros_like(target_y)
+    core = x.new_zeros(x.shape[1], x.shape[1])
     for index, weight in zip(present, share, strict=True):
         part = parts[index]
         if index == reference:
-            rotation_u = rotation_v = torch.eye(len(part.S), dtype=torch.float64)
+            rotation_u = rotation_v = torch.eye(len(part.core), dtype=torch.float64)
         else:
-            rotation_u, cosine_u = _procrustes(part.U, target_u)
-            rotation_v, cosine_v = _procrustes(part.V, target_v)
+            rotation_u, cosine_u = _procrustes(part.X.T @ towards_u)
+            rotation_v, cosine_v = _procrustes(part.Y.T @ towards_v)
             cosines += [cosine_u, cosine_v]
-        components = (part.U @ rotation_u, rotation_u.T @ (part.S[:, None] * rotation_v), part.V @ rotation_v)
-        total = [mean + weight * component for mean, component in zip(total, components, strict=True)]
+        x += weight * (part.X @ rotation_u)
+        core += weight * (rotation_u.T @ part.core @ rotation_v)
+        y += weight * (part.Y @ rotation_v)
     notes["smallest_cosine"] = min(cosines)
-    return _Aligned(total[0], total[1], total[2], notes)
+    return _Aligned(stack, x, core, y, notes)
 
 
-def _reference(parts: Sequence[Svd], present: Sequence[int], wanted: int) -> int:
-    rank = max(len(parts[index].S) for index in present)
-    if wanted in present and len(parts[wanted].S) == rank:
+def _part(stack: Stack, index: int, tolerance: float) -> _Part:
+    """ΔWᵢ through the Cholesky factors L of BᵢᵀBᵢ and AᵢAᵢᵀ: ΔWᵢ = (Bᵢ L_B⁻¹) (L_B L_Aᵀ) (Aᵢᵀ L_A⁻¹)ᵀ.
+
+    Directions whose singular value is at most ``tolerance`` times the largest are left out.
+    """
+    span, size = stack.spans[index], len(stack.left)
+    triangles = stack.triangles[index]
+    if triangles is None:  # an update without columns: the stack is well conditioned
+        nothing = stack.left.new_zeros(size, 0)
+        return _Part(nothing, nothing[:0], nothing)
+    left, right = triangles
+    core = left @ right.T
+    eye = torch.eye(len(core), dtype=torch.float64)
+    x, y = solve(left, eye), solve(right, eye)
+    # 1/‖C⁻¹‖_F ≤ σ_min and ‖C‖_F ≥ σ_max: mostly this shows that no direction is to be left out.
+    if not tolerance * float(torch.linalg.matrix_norm(core)) * float(torch.linalg.matrix_norm(y @ x.T)) < 1:
+        u, s, vt = torch.linalg.svd(core)
+        keep = int((s > tolerance * s[0]).sum())
+        x, core, y = x @ u[:, :keep], torch.diag(s[:keep]), y @ vt[:keep].T
+    placed_x, placed_y = core.new_zeros(size, len(core)), core.new_zeros(size, len(core))
+    placed_x[span], placed_y[span] = x, y
+    return _Part(placed_x, core, placed_y)
+
+
+def _reference(parts: Sequence[_Part], present: Sequence[int], wanted: int) -> int:
+    rank = max(len(parts[index].core) for index in present)
+    if wanted in present and len(parts[wanted].core) == rank:
         return wanted
-    widest = [index for index in present if len(parts[index].S) == rank]
-    return max(widest, key=lambda index: float(parts[index].S.norm()))
+    widest = [index for index in present if len(parts[index].core) == rank]
+    return max(widest, key=lambda index: float(torch.linalg.matrix_norm(parts[index].core)))
 
 
-def _chordal_mean(bases: Sequence[Tensor], share: Sequence[float]) -> Tensor:
+def _chordal_mean(bases: Sequence[Tensor], share: Sequence[float], gram: Tensor) -> Tensor:
     """The leading left singular vectors of [√s₁ U₁ … √s_N U_N], as many as the widest basis has columns.
 
     They span the subspace with the least Σ sᵢ (chordal distance to span Uᵢ)². GAM does not depend on which basis of
-    it is taken, since a rotation of the reference turns Ū, S̄ and V̄ along with it.
+    it is taken, since a rotation of the reference turns Ū, S̄ and V̄ along with it. Bases, and the result, are
+    coefficients over the stack, whose cross products are ``gram``; the leading singular values are at least √(1/N),
+    so that going through their squares costs no accuracy.
     """
-    q, r = torch.linalg.qr(torch.cat([basis * part**0.5 for basis, part in zip(bases, share, strict=True)], dim=1))
-    u = torch.linalg.svd(r, full_matrices=False).U
-    return q @ u[:, : max(basis.shape[1] for basis in bases)]
+    columns = torch.cat([basis * part**0.5 for basis, part in zip(bases, share, strict=True)], dim=1)
+    squares, vectors = torch.linalg.eigh(columns.T @ gram @ columns)
+    count = max(basis.shape[1] for basis in bases)
+    return columns @ (vectors[:, -count:] / squares[-count:].sqrt())
 
 
-def _procrustes(basis: Tensor, target: Tensor) -> tuple[Tensor, float]:
-    """The matrix R with orthonormal rows that minimises ‖basis R - target‖_F, and the smallest principal cosine."""
-    p, cosines, qt = torch.linalg.svd(basis.T @ target, full_matrices=False)
+def _procrustes(products: Tensor) -> tuple[Tensor, float]:
+    """The R with orthonormal rows that minimises ‖U R - U₁‖_F, from UᵀU₁, and the smallest principal cosine."""
+    p, cosines, qt = torch.linalg.svd(products, full_matrices=False)
     return p @ qt, float(cosines.min())
 
 
-def _polar(basis: Tensor) -> Tensor:
-    if basis.shape[1] == 0:
-        return basis
-    q, r = torch.linalg.qr(basis)
-    p, _, st = torch.linalg.svd(r)
-    return q @ (p @ st)
-
-
-def _assemble(aligned: _Aligned) -> LowRank:
-    return LowRank(aligned.U @ aligned.S, aligned.V.T)
+def _polar(basis: Tensor, gram: Tensor) -> Tensor:
+    """The coefficients of Ū (ŪᵀŪ)^(-1/2), the nearest matrix with orthonormal columns."""
+    squares, vectors = torch.linalg.eigh(basis.T @ gram @ basis)
+    return basis @ (vectors / squares.sqrt() @ vectors.T)

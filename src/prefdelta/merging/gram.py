@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from prefdelta.lowrank import LowRank
+from prefdelta.merging.stack import Stack
 
 
 def gram(deltas: Sequence[LowRank]) -> Tensor:
     """G with Gᵢⱼ = ⟨ΔWᵢ, ΔWⱼ⟩_F, ``(N, N)``, float64.
 
-    Cost: O(N² (d_out + d_in) r²).
+    Cost: O(N² (d_out + d_in) r²); nothing more for a stack whose cross products are known.
     """
-    count = len(deltas)
-    products = torch.zeros(count, count, dtype=torch.float64)
-    for i, left in enumerate(deltas):
-        for j in range(i + 1):
-            products[i, j] = products[j, i] = left.inner(deltas[j]) if left.rank and deltas[j].rank else 0.0
-    return products
+    return Stack.of(deltas).gram()
 
 
 def inner_products(delta: LowRank, others: Sequence[LowRank]) -> list[float]:
     """⟨ΔW, ΔWᵢ⟩ for every i."""
-    return [delta.inner(other) if other.rank else 0.0 for other in others]
+    products: list[float] = Stack.of(others).inner(delta).tolist()
+    return products

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.average import average
+from prefdelta.merging.bestrank import RowBlocks
 from prefdelta.merging.combined import COMBINED
 from prefdelta.merging.joint import output_basis
 from prefdelta.merging.registry import Merged, Method, Options, method
@@ -32,16 +33,28 @@ def calibrate(deltas: Sequence[LowRank]) -> list[LowRank]:
     return [LowRank(delta.B + u @ ((alpha - 1)[:, None] * (u.T @ delta.B)), delta.A) for delta in deltas]
 
 
+def _rescaling(size: float, deltas: Sequence[LowRank], weights: Sequence[float]) -> float | None:
+    """The factor from ``size`` to Σ |wᵢ| ‖ΔWᵢ‖ / Σ |wᵢ| over the updates that are not zero, if there is one."""
+    norms = [delta.norm() for delta in deltas]
+    present = [(abs(weight), norm) for weight, norm in zip(weights, norms, strict=True) if norm and weight]
+    if not size or not present:
+        return None
+    return sum(weight * norm for weight, norm in present) / sum(weight for weight, _ in present) / size
+
+
 def _register(inner: Method) -> None:
     def function(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Options, module: str) -> Merged:
-        norms = [delta.norm() for delta in deltas]
-        present = [(abs(weight), norm) for weight, norm in zip(weights, norms, strict=True) if norm and weight]
         merged = inner.run(calibrate(deltas), weights=weights, options=options, module=module)
-        size = merged.delta.norm()
-        if not size or not present:
+        factor = _rescaling(merged.delta.norm(), deltas, weights)
+        if factor is None:
             return merged
-        target = sum(weight * norm for weight, norm in present) / sum(weight for weight, _ in present)
-        return Merged(merged.delta.scaled(target / size), {**merged.notes, "rescaled_by": target / size})
+        return Merged(merged.delta.scaled(factor), {**merged.notes, "rescaled_by": factor})
+
+    def full(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Options, module: str) -> RowBlocks:
+        assert inner.full is not None
+        merged = inner.full(calibrate(deltas), weights=weights, options=options, module=module)
+        factor = _rescaling(merged.norm(), deltas, weights)
+        return merged if factor is None else merged.scaled(factor)
 
     function.__doc__ = (
         f"{inner.name} of the updates that :func:`calibrate` returns, rescaled to the mean norm of the originals."
@@ -52,6 +65,7 @@ def _register(inner: Method) -> None:
         paper=f"{_PAPER}; {inner.paper}",
         options=inner.options,
         takes_module=True,
+        full=None if inner.full is None else full,
     )(function)
 
 

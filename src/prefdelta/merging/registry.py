@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prefdelta.errors import PrefdeltaError, did_you_mean
 from prefdelta.lowrank import LowRank
-
-_DTYPE = torch.float64
+from prefdelta.merging.bestrank import RowBlocks
+from prefdelta.merging.stack import Stack
 
 
 class Options(BaseModel):
@@ -35,6 +34,7 @@ class Merged:
 
 
 Function = Callable[..., LowRank | Merged]
+Blocks = Callable[..., RowBlocks]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Method:
         function: the implementation.
         takes_module: whether the function also takes the module's name, ``module``: to seed its random numbers, or
             to find that module's data.
+        full: for a method whose exact result has full rank, ``full(deltas, *, weights, options, module)``: that
+            result in blocks of rows, of which ``function`` gives the best approximation of limited rank.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Method:
     options: type[Options]
     function: Function
     takes_module: bool = False
+    full: Blocks | None = None
 
     def __call__(
         self,
@@ -92,7 +95,7 @@ class Method:
         if weights is not None and len(weights) != len(deltas):
             raise PrefdeltaError(f"{len(weights)} weights were given for {len(deltas)} adapters.")
         result = self.function(
-            [delta.to(_DTYPE) for delta in deltas],
+            Stack.of(deltas),
             weights=[1.0] * len(deltas) if weights is None else list(weights),
             options=self.parse(options),
             **({"module": module} if self.takes_module else {}),
@@ -127,14 +130,20 @@ METHODS: dict[str, Method] = {}
 
 
 def method(
-    name: str, *, summary: str, paper: str, options: type[Options] = Options, takes_module: bool = False
+    name: str,
+    *,
+    summary: str,
+    paper: str,
+    options: type[Options] = Options,
+    takes_module: bool = False,
+    full: Blocks | None = None,
 ) -> Callable[[Function], Method]:
     """Register a merge function under ``name``; the decorated name becomes the :class:`Method`."""
 
     def register(function: Function) -> Method:
         if name in METHODS:
             raise ValueError(f"merge method {name!r} is registered twice")
-        METHODS[name] = Method(name, summary, paper, options, function, takes_module)
+        METHODS[name] = Method(name, summary, paper, options, function, takes_module, full)
         return METHODS[name]
 
     return register

@@ -11,6 +11,7 @@ from prefdelta.lowrank import SVD_TOLERANCE, LowRank, concat
 from prefdelta.merging.average import shares
 from prefdelta.merging.gram import gram
 from prefdelta.merging.registry import Merged, Options, method
+from prefdelta.merging.stack import Stack
 
 
 @method(
@@ -25,7 +26,7 @@ def cat(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Options
 
     Cost: O((d_out + d_in) Σrᵢ). Result: rank Σ rᵢ, exact.
     """
-    return concat(deltas, weights)
+    return Stack.of(deltas).weighted(weights)
 
 
 @method(
@@ -41,8 +42,8 @@ def linear(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Opti
 
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ. Result: rank ≤ R, exact to float64 rounding.
     """
-    summed = concat(deltas, weights)
-    exact, _ = summed.truncated(summed.rank)
+    stack = Stack.of(deltas)
+    exact, _ = stack.truncated(weights, stack.rank)
     return exact
 
 
@@ -65,7 +66,7 @@ def svd(deltas: Sequence[LowRank], *, weights: Sequence[float], options: SvdOpti
 
     Notes: ``kept_energy``, the share of ‖Σ wᵢ ΔWᵢ‖² that the result holds.
     """
-    delta, kept = concat(deltas, weights).truncated(options.rank or max(delta.rank for delta in deltas))
+    delta, kept = Stack.of(deltas).truncated(weights, options.rank or max(delta.rank for delta in deltas))
     return Merged(delta, {"kept_energy": kept})
 
 

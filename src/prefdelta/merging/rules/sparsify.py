@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prefdelta.merging.registry import Options
 from prefdelta.merging.rules.noise import Noise
-from prefdelta.merging.rules.stream import Block, Stream, largest_magnitudes
+from prefdelta.merging.rules.stream import Block, Stream
 
 Apply = Callable[[Block], Tensor]
 
@@ -50,7 +50,7 @@ def fit_magnitude(stream: Stream, options: MagnitudeOptions, context: Context) -
     if options.density == 1:
         return lambda block: block.values
     kept = max(1, int(options.density * rows * columns))
-    least = largest_magnitudes(_values(stream), [kept])[:, :, None]
+    least = stream.largest_magnitudes([kept])[:, :, None]
     return lambda block: torch.where(block.values.abs() >= least, block.values, 0.0)
 
 
@@ -72,7 +72,7 @@ def fit_breadcrumbs(stream: Stream, options: BreadcrumbsOptions, context: Contex
     top = min(int(options.outliers * size), size - kept)
     if kept == size:
         return lambda block: block.values
-    bounds = largest_magnitudes(_values(stream), [top + 1, top + kept])
+    bounds = stream.largest_magnitudes([top + 1, top + kept])
     upper, lower = bounds[:, 0, None, None], bounds[:, 1, None, None]
 
     def band(block: Block) -> Tensor:
@@ -133,10 +133,6 @@ def fit_della(stream: Stream, options: DellaOptions, context: Context) -> Apply:
         return torch.where(_draws(noise, block, context) < chance, block.values / chance, 0.0)
 
     return drop
-
-
-def _values(stream: Stream) -> Any:
-    return lambda: (block.values for block in stream.walk())
 
 
 def _draws(noise: Noise, block: Block, context: Context) -> Tensor:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_CACHED = 1 << 17  # entries of all arrays together: 1 MiB in float64
 _DIGIT = 16  # bits sorted in one pass over the values
 
 
@@ -26,16 +27,36 @@ class Stream:
     Attributes:
         shape: (N, rows, columns).
         walk: starts a pass over the blocks.
+        values: all of it, where it is in memory.
     """
 
     shape: tuple[int, int, int]
     walk: Callable[[], Iterator[Block]]
+    values: Tensor | None = None
 
     @staticmethod
     def of(values: Tensor) -> Stream:
-        """A stream of one block, from arrays in memory, ``(N, rows, columns)``."""
+        """A stream of arrays in memory, ``(N, rows, columns)``, in blocks that fit a processor's cache."""
         count, rows, columns = values.shape
-        return Stream((count, rows, columns), lambda: iter([Block(0, values)]))
+        height = max(1, _CACHED // max(count * columns, 1))
+
+        def walk() -> Iterator[Block]:
+            for row in range(0, max(rows, 1), height):
+                yield Block(row, values[:, row : row + height])
+
+        return Stream((count, rows, columns), walk, values)
+
+    def largest_magnitudes(self, places: Sequence[int]) -> Tensor:
+        """The magnitudes at ``places`` (1 = largest) of each array, ``(N, len(places))``, exactly."""
+        if self.values is None:
+            return largest_magnitudes(lambda: (block.values for block in self.walk()), places)
+        size = self.values[0].numel()
+        found = []
+        for array in self.values:
+            magnitudes = array.abs().reshape(-1).numpy()
+            magnitudes.partition([size - place for place in sorted(set(places), reverse=True)])
+            found.append(torch.tensor([magnitudes[size - place] for place in places], dtype=array.dtype))
+        return torch.stack(found)
 
 
 def largest_magnitudes(walk: Callable[[], Iterator[Tensor]], places: Sequence[int]) -> Tensor:

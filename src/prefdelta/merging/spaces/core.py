@@ -12,6 +12,7 @@ from prefdelta.merging.joint import input_basis, output_basis
 from prefdelta.merging.registry import Merged, Options
 from prefdelta.merging.rules.stream import Stream
 from prefdelta.merging.spaces.space import Coordinates, Space
+from prefdelta.merging.stack import Stack
 
 
 def enter(deltas: Sequence[LowRank], options: Options) -> Coordinates:
@@ -22,9 +23,11 @@ def enter(deltas: Sequence[LowRank], options: Options) -> Coordinates:
 
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ.
     """
-    u, _ = output_basis(deltas)
-    v, _ = input_basis(deltas)
-    cores = torch.stack([(u.T @ delta.B) @ (delta.A @ v) for delta in deltas])
+    stack = Stack.of(deltas)
+    u, _ = output_basis(stack)
+    v, _ = input_basis(stack)
+    left, right = u.T @ stack.B, stack.A @ v
+    cores = torch.stack([left[:, span] @ right[span] for span in stack.spans])
 
     def back(merged: RowBlocks) -> Merged:
         return Merged(between(u, merged, v))

@@ -14,6 +14,7 @@ from prefdelta.merging.registry import Merged, Options
 from prefdelta.merging.rules.stream import Stream
 from prefdelta.merging.spaces.full import rows_of
 from prefdelta.merging.spaces.space import Coordinates, Space
+from prefdelta.merging.stack import Stack
 
 _HELD = 128 << 20  # bytes up to which coordinates are kept rather than computed again in every walk
 
@@ -32,12 +33,18 @@ def enter(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates:
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ, and O(R d_in) entries for each update.
     """
     flipped = options.shared == "input"
-    oriented = [delta.T for delta in deltas] if flipped else list(deltas)
-    u, _ = output_basis(oriented)
-    coordinates = rows_of([LowRank(u.T @ delta.B, delta.A) for delta in oriented], torch.float64)
-    count, rows, columns = coordinates.shape
+    stack = Stack.of(deltas).T if flipped else Stack.of(deltas)
+    u, _ = output_basis(stack)
+    left = u.T @ stack.B
+    count, rows, columns = len(stack), u.shape[1], stack[0].shape[1]
     if 8 * count * rows * columns <= _HELD:
-        coordinates = Stream.of(torch.cat([block.values for block in coordinates.walk()], dim=1))
+        values = torch.empty(count, rows, columns, dtype=torch.float64)
+        for index, span in enumerate(stack.spans):
+            torch.mm(left[:, span], stack[index].A, out=values[index])
+        coordinates = Stream.of(values)
+    else:
+        inner = [LowRank(left[:, span], delta.A) for delta, span in zip(stack, stack.spans, strict=True)]
+        coordinates = rows_of(inner, torch.float64)
 
     def back(merged: RowBlocks) -> Merged:
         delta = LowRank(u, merged.dense())
