@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import yaml
-from sample import items, outcome, sample
 
 from prefdelta.report import model_card, pick_transcripts
+from report_sample import items, outcome, sample
 
 RUN = sample()
 

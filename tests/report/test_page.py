@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sample import sample
 
 from prefdelta.report import ReportInput, write_report
 from prefdelta.report.page import render
+from report_sample import sample
 
 RUN = sample()
 SECTIONS = (
@@ -65,14 +65,14 @@ def test_numbers_on_the_page_are_those_of_the_results() -> None:
 def test_bytes_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; sys.path[:0] = [sys.argv[1]];"
-        "from sample import sample; from prefdelta.report import write_report;"
+        "from report_sample import sample; from prefdelta.report import write_report;"
         "write_report(sample((0,), ('search',)), Path(sys.argv[2]))"
     )
     pages = []
     for seed in ("1", "2"):
         page = tmp_path / f"{seed}.html"
         subprocess.run(
-            [sys.executable, "-c", script, str(Path(__file__).parent), str(page)],
+            [sys.executable, "-c", script, str(Path(__file__).parents[1]), str(page)],
             check=True,
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from sample import METHODS, sample
-
 from prefdelta.report import draw_result
 from prefdelta.report.curves import draw_scales
 from prefdelta.report.picture import draw_domain
+from report_sample import METHODS, sample
 
 RESULTS = sample().results
 SVG = "{http://www.w3.org/2000/svg}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sample import sample
 
 from prefdelta.report import words
+from report_sample import sample
 
 
 def difference(mean: float, low: float, high: float) -> dict[str, float]:
