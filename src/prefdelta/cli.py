@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -143,40 +143,25 @@ def merge(
     """Merge LoRA adapters into one LoRA adapter, exactly, without loading the base model."""
     from prefdelta.recipe import settings_mapping
 
-    options = settings_mapping(settings or ())
-    if into is not None:
+    arguments: dict[str, Any] = {
+        "method": method,
+        "scale": scale,
+        "weights": weights,
+        "rank": rank,
+        "dtype": dtype,
+        "drop_modules_to_save": drop_modules_to_save,
+        "overwrite": overwrite,
+        "options": settings_mapping(settings or ()),
+        "console": Console(),
+    }
+    if into is None:
+        from prefdelta.merging.command import merge_command
+
+        merge_command(adapters, output, **arguments)
+    else:
         from prefdelta.apply.command import merge_into_command
 
-        merge_into_command(
-            into,
-            adapters,
-            output,
-            method=method,
-            scale=scale,
-            weights=weights,
-            rank=rank,
-            dtype=dtype,
-            drop_modules_to_save=drop_modules_to_save,
-            overwrite=overwrite,
-            options=options,
-            console=Console(),
-        )
-        return
-    from prefdelta.merging.command import merge_command
-
-    merge_command(
-        adapters,
-        output,
-        method=method,
-        scale=scale,
-        weights=weights,
-        rank=rank,
-        dtype=dtype,
-        drop_modules_to_save=drop_modules_to_save,
-        overwrite=overwrite,
-        options=options,
-        console=Console(),
-    )
+        merge_into_command(into, adapters, output, **arguments)
 
 
 @app.command()
