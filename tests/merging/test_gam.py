@@ -78,7 +78,7 @@ def test_copies_of_one_adapter_give_it_back(variant: Method, deltas: list[LowRan
 @given(deltas=stacks(), gauge=seeds)
 def test_factorisation_does_not_matter(variant: Method, deltas: list[LowRank], gauge: int) -> None:
     turned = variant([regauged(delta, gauge + index) for index, delta in enumerate(deltas)])
-    torch.testing.assert_close(turned.dense(), variant(deltas).dense(), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(turned.dense(), variant(deltas).dense(), **CLOSE)
 
 
 @each_variant
@@ -91,7 +91,7 @@ def test_degenerate_singular_values_do_not_matter(variant: Method, seed: int, ra
     turn = random_orthogonal(angle, rank)
     first, second = LowRank(u, v.T), LowRank(u @ turn, (v @ turn).T)
     assume(well_posed([first, other]))
-    torch.testing.assert_close(variant([first, other]).dense(), variant([second, other]).dense(), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(variant([first, other]).dense(), variant([second, other]).dense(), **CLOSE)
 
 
 @each_variant
@@ -102,7 +102,7 @@ def test_in_shared_subspaces_it_is_the_average(variant: Method, seed: int, rank:
     cores = [random_update(seed + 2 + index, (rank, rank), rank).dense() for index in range(count)]
     assume(all(float(torch.linalg.cond(core)) < 1e4 for core in cores))
     deltas = [LowRank(u @ core, v.T) for core in cores]
-    torch.testing.assert_close(variant(deltas).dense(), average(deltas).dense(), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(variant(deltas).dense(), average(deltas).dense(), **CLOSE)
 
 
 @each_variant
@@ -154,7 +154,7 @@ def test_in_fixed_subspaces_it_is_linear_in_the_cores(deltas: list[LowRank], fir
 
     slope = (with_core(first) - with_core(second)) / (first - second) if first != second else None
     if slope is not None and abs(first - second) > 1e-2:
-        torch.testing.assert_close(with_core(1.0) + slope, with_core(2.0), rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(with_core(1.0) + slope, with_core(2.0), **CLOSE)
 
 
 @each_variant
