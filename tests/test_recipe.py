@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ MINIMAL: dict[str, Any] = {
 }
 
 
+def load(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    recipe = load_recipe(path, settings)
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
 def write(folder: Path, raw: Any) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
@@ -31,7 +38,7 @@ def write(folder: Path, raw: Any) -> Path:
 
 
 def test_a_minimal_recipe_gets_defaults_and_absolute_paths(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, MINIMAL))
+    recipe = load(write(tmp_path, MINIMAL))
     domain = recipe.domains["d"]
     assert recipe.student == ModelRef(path="org/student")
     assert domain.prompts.source == str(tmp_path / "prompts.jsonl")
@@ -43,6 +50,8 @@ def test_a_minimal_recipe_gets_defaults_and_absolute_paths(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"kind": "agregation"}, "unknown kind 'agregation'; did you mean 'aggregation'?"),
+        ({"kind": ["aggregation"]}, "unknown kind"),
         ({"studnet": "x"}, "unknown key 'studnet'; did you mean 'student'?"),
         ({"merge": {"scale": [1]}}, "unknown key 'merge.scale'; did you mean 'scales'?"),
         ({"merge": {"scales": [2.0]}}, "scales must contain 1.0"),
@@ -85,7 +94,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
 
 
 def test_settings_change_a_recipe(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, MINIMAL), ["seeds=[3, 4]", "domains.d.training.beta=0.25"])
+    recipe = load(write(tmp_path, MINIMAL), ["seeds=[3, 4]", "domains.d.training.beta=0.25"])
     assert recipe.seeds == (3, 4)
     assert recipe.domains["d"].training.beta == 0.25
 

@@ -9,11 +9,10 @@ import pytest
 from rich.console import Console
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.pipeline.describe import plan_table
 from prefdelta.pipeline.estimate import model_size
 from prefdelta.pipeline.identity import portable, seed_from
-from prefdelta.pipeline.plan import Plan
-from prefdelta.recipe import ModelRef, load_recipe
+from prefdelta.pipeline.kinds import plan_for
+from prefdelta.recipe import ModelRef, Recipe, load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -21,7 +20,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_unit_comes_after_its_inputs(recipe: Path, tmp_path: Path) -> None:
     made: set[str] = set()
-    for unit in Plan(load_recipe(recipe), tmp_path).units:
+    for unit in plan_for(load_recipe(recipe), tmp_path).units:
         assert set(unit.inputs.values()) <= made, unit.name
         assert unit.name not in made
         made.add(unit.name)
@@ -36,7 +35,7 @@ def test_a_dry_run_opens_no_connection_and_writes_nothing(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     console = Console(record=True, width=120, file=(tmp_path / "out").open("w"))
-    console.print(plan_table(Plan(load_recipe(recipe), tmp_path / "run")))
+    console.print(plan_for(load_recipe(recipe), tmp_path / "run").table())
     text = console.export_text()
     assert "adapters" in text
     assert "optimiser steps" in text
@@ -46,7 +45,7 @@ def test_a_dry_run_opens_no_connection_and_writes_nothing(
 def test_the_paper_recipe_counts_its_steps() -> None:
     """Table 5: one epoch of 7,473 prompts at batch 128 is about 58 optimiser steps per delta, and there are three."""
     recipe = next(path for path in RECIPES if "pda-reasoning" in path.stem)
-    steps = [unit.work.steps for unit in Plan(load_recipe(recipe), Path("x")).units if unit.stage == "adapters"]
+    steps = [unit.work.steps for unit in plan_for(load_recipe(recipe), Path("x")).units if unit.stage == "adapters"]
     assert steps[:3] == [59, 59, 59]
 
 
@@ -73,13 +72,14 @@ def test_seeds_depend_on_every_part() -> None:
 
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     recipe = load_recipe(Path(__file__).parents[2] / "recipes" / "micro.yaml")
+    assert isinstance(recipe, Recipe)
     domain = recipe.domains["search"]
     deltas = (
         domain.deltas[0].model_copy(update={"weak": ModelRef(path="one/same"), "weaker": ModelRef(path="two/same")}),
     )
     changed = recipe.model_copy(update={"domains": {"search": domain.model_copy(update={"deltas": deltas})}})
     with pytest.raises(PrefdeltaError, match="two different models called 'same'"):
-        Plan(changed, tmp_path)
+        plan_for(changed, tmp_path)
 
 
 def test_the_demo_is_the_full_experiment_with_one_seed() -> None:
@@ -87,6 +87,8 @@ def test_the_demo_is_the_full_experiment_with_one_seed() -> None:
 
     demo = load_recipe(Path(prefdelta.micro.__file__).with_name("demo.yaml"))
     full = load_recipe(Path(__file__).parents[2] / "recipes" / "micro.yaml")
+    assert isinstance(demo, Recipe)
+    assert isinstance(full, Recipe)
     assert demo.seeds == full.seeds[:1]
     assert {name: domain.training for name, domain in demo.domains.items()} == {
         name: domain.training for name, domain in full.domains.items()

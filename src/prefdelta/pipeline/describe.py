@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from prefdelta.pipeline.estimate import model_size, sampling_models, totals, training_memory
-from prefdelta.pipeline.plan import Plan
 from prefdelta.recipe import ModelRef
 
+if TYPE_CHECKING:
+    from prefdelta.pipeline.aggregation import AggregationPlan
 
-def plan_table(plan: Plan) -> Group:
+
+def plan_table(plan: AggregationPlan) -> Group:
     """What a run would do, stage by stage, and roughly what it needs; touches neither the network nor any weights."""
     stages = Table(
         "stage", "units", "answers sampled", "optimiser steps", "disk", title=f"plan of {plan.recipe.name!r}"
@@ -39,7 +43,7 @@ def plan_table(plan: Plan) -> Group:
     return Group(stages, models, Text(_training_line(plan)))
 
 
-def _training_line(plan: Plan) -> str:
+def _training_line(plan: AggregationPlan) -> str:
     needs = [training_memory(plan.recipe.student, domain.training.lora) for domain in plan.recipe.domains.values()]
     known = [need for need in needs if need is not None]
     if not known:

@@ -1,51 +1,30 @@
-"""From a recipe to the ordered list of its units of work."""
+"""A plan: what a recipe of one kind is to do, in which order, and what is told of it before and after."""
 
 from __future__ import annotations
 
-from functools import partial
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
-from prefdelta.pipeline import stages
-from prefdelta.pipeline.domain import STUDENT, DomainPlan
-from prefdelta.pipeline.identity import path_digest
+from rich.console import RenderableType
+
 from prefdelta.pipeline.unit import Unit
-from prefdelta.recipe import ModelRef, Recipe
+from prefdelta.store import Artifact, Store
 
 
-class Plan:
-    """The units of one recipe, in an order in which every unit finds its inputs made.
+class Plan(ABC):
+    """The units of one recipe, in an order in which every unit finds its inputs made."""
 
-    Args:
-        recipe: what to run.
-        root: the run directory.
+    units: list[Unit]
 
-    Attributes:
-        student: the student as a Hugging Face model, wherever the recipe has it from.
-        cache: where reference log-probabilities are kept; not an artifact, it may be deleted at any time.
-        domains: the plan of each domain.
-        units: the units, in order.
-    """
+    @abstractmethod
+    def table(self) -> RenderableType:
+        """What a run would do and roughly needs, for a dry run; touches neither the network nor any weights."""
 
-    def __init__(self, recipe: Recipe, root: Path) -> None:
-        self.recipe = recipe
-        self.student = recipe.student
-        self.cache = root / ".cache" / "reference"
-        self.domains: dict[str, DomainPlan] = {}
-        self.units: list[Unit] = []
-        if recipe.student.format != "huggingface":
-            self.units.append(_conversion(recipe.student))
-            self.student = ModelRef(path=str(root / STUDENT / "model"), dtype=recipe.student.dtype)
-        for name, domain in recipe.domains.items():
-            self.domains[name] = DomainPlan(name, domain, recipe, self.student, self.cache)
-            self.units.extend(self.domains[name].units())
+    @abstractmethod
+    def publish(self, store: Store, artifacts: Mapping[str, Artifact]) -> Path:
+        """Write what a finished run has to say; returns the path of the report.
 
-
-def _conversion(student: ModelRef) -> Unit:
-    return Unit(
-        name=STUDENT,
-        stage="convert",
-        config={"format": student.format},
-        inputs={},
-        externals={"checkpoint": partial(path_digest, student.path)},
-        make=lambda work, inputs, bench: stages.convert_student(work, student),
-    )
+        Raises:
+            PrefdeltaError: a file cannot be written.
+        """

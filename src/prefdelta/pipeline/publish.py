@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,7 +16,6 @@ from prefdelta.pipeline import stages
 from prefdelta.pipeline.domain import STUDENT, DomainPlan
 from prefdelta.pipeline.identity import portable, source_label
 from prefdelta.pipeline.outcomes import outcome, records_of
-from prefdelta.pipeline.plan import Plan
 from prefdelta.recipe import Delta, Recipe
 from prefdelta.records import Pair, read_rows
 from prefdelta.report import (
@@ -32,12 +31,15 @@ from prefdelta.report import (
 )
 from prefdelta.store import Artifact, Store, file_digest, replace_text, versions, write_json
 
+if TYPE_CHECKING:
+    from prefdelta.pipeline.aggregation import AggregationPlan
+
 RESULTS = "results.json"
 REPORT = "report.html"
 PICTURE = "result.svg"
 
 
-def publish(plan: Plan, store: Store, artifacts: Mapping[str, Artifact]) -> Path:
+def publish(plan: AggregationPlan, store: Store, artifacts: Mapping[str, Artifact]) -> Path:
     """Write what a finished run has to say; returns the path of the report.
 
     Beside ``results.json``, ``report.html`` and ``result.svg`` it makes, in each domain, the artifact ``merged``: the
@@ -76,7 +78,11 @@ def publish(plan: Plan, store: Store, artifacts: Mapping[str, Artifact]) -> Path
 
 
 def _merged(
-    plan: Plan, domain: DomainPlan, store: Store, artifacts: Mapping[str, Artifact], results: Mapping[str, Any]
+    plan: AggregationPlan,
+    domain: DomainPlan,
+    store: Store,
+    artifacts: Mapping[str, Artifact],
+    results: Mapping[str, Any],
 ) -> DomainLineage:
     """Make the adapter to use, and tell where it comes from."""
     seeds = plan.recipe.seeds
@@ -101,7 +107,9 @@ def _merged(
     return _lineage(plan, domain, artifacts, merged.path / "adapter")
 
 
-def _lineage(plan: Plan, domain: DomainPlan, artifacts: Mapping[str, Artifact], adapter: Path) -> DomainLineage:
+def _lineage(
+    plan: AggregationPlan, domain: DomainPlan, artifacts: Mapping[str, Artifact], adapter: Path
+) -> DomainLineage:
     prompts = artifacts[f"{domain.name}/prompts"]
     return DomainLineage(
         student=Node(plan.recipe.student.path),

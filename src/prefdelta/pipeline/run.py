@@ -10,17 +10,16 @@ from rich.console import Console
 
 from prefdelta.errors import PrefdeltaError
 from prefdelta.pipeline.display import Display
-from prefdelta.pipeline.plan import Plan
-from prefdelta.pipeline.publish import publish
+from prefdelta.pipeline.kinds import plan_for
 from prefdelta.pipeline.unit import Unit, Workbench
-from prefdelta.recipe import Recipe, configure
+from prefdelta.recipe import BaseRecipe, configure_recipe
 from prefdelta.records import digest
 from prefdelta.store import Artifact, Store, write_json
 
 RECIPE = "recipe.json"
 
 
-def run_recipe(recipe: Recipe, root: Path, *, console: Console | None = None) -> Path:
+def run_recipe(recipe: BaseRecipe, root: Path, *, console: Console | None = None) -> Path:
     """Run a recipe from prompts to report; continue where an earlier run of it stopped.
 
     Args:
@@ -34,7 +33,7 @@ def run_recipe(recipe: Recipe, root: Path, *, console: Console | None = None) ->
     Raises:
         PrefdeltaError: the recipe asks for something that is not there, or a stage refuses its input.
     """
-    plan = Plan(recipe, root)
+    plan = plan_for(recipe, root)
     store = Store(root)
     try:
         write_json(root / RECIPE, recipe.model_dump(mode="json"))
@@ -43,7 +42,7 @@ def run_recipe(recipe: Recipe, root: Path, *, console: Console | None = None) ->
     store.log(event="started", recipe=recipe.name, plan=digest([unit.name for unit in plan.units]))
     with Display(console, len(plan.units)) as display:
         artifacts = execute(plan.units, store, Workbench(display.inner), display)
-    report = publish(plan, store, artifacts)
+    report = plan.publish(store, artifacts)
     store.log(event="finished", recipe=recipe.name)
     return report
 
@@ -58,13 +57,13 @@ def publish_again(root: Path) -> Path:
         raw = json.loads((root / RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PrefdeltaError(f"{root} is not the folder of a run: it has no readable {RECIPE}.") from error
-    plan = Plan(configure(Recipe, raw, origin=str(root / RECIPE)), root)
+    plan = plan_for(configure_recipe(raw, origin=str(root / RECIPE)), root)
     store = Store(root)
     artifacts = {unit.name: store.get(unit.name) for unit in plan.units}
     missing = [name for name, artifact in artifacts.items() if artifact is None]
     if missing:
         raise PrefdeltaError(f"the run in {root} is not finished ({missing[0]} is missing); run its recipe again.")
-    return publish(plan, store, {name: artifact for name, artifact in artifacts.items() if artifact})
+    return plan.publish(store, {name: artifact for name, artifact in artifacts.items() if artifact})
 
 
 def execute(units: list[Unit], store: Store, bench: Workbench, display: Display | None = None) -> dict[str, Artifact]:

@@ -1,0 +1,19 @@
+"""Which plan a recipe of each kind has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefdelta.pipeline.aggregation import AggregationPlan
+from prefdelta.pipeline.plan import Plan
+from prefdelta.recipe import BaseRecipe
+
+PLANS: dict[str, Callable[[Any, Path], Plan]] = {"aggregation": AggregationPlan}
+"""Kind -> its plan, made from a recipe of that kind and the run directory."""
+
+
+def plan_for(recipe: BaseRecipe, root: Path) -> Plan:
+    """The plan of a recipe in the run directory ``root``."""
+    return PLANS[recipe.kind](recipe, root)

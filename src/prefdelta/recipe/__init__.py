@@ -1,0 +1,43 @@
+"""Recipes: the whole configuration of a run, from one YAML file.
+
+Every model here refuses unknown keys and names the nearest known one, because a misspelt key that is silently
+ignored changes a result without a trace.
+"""
+
+from prefdelta.recipe.aggregation import Control, Delta, Domain, Merge, Recipe
+from prefdelta.recipe.base import BaseRecipe
+from prefdelta.recipe.config import Config, configure
+from prefdelta.recipe.kinds import RECIPES, configure_recipe
+from prefdelta.recipe.loading import load_recipe, settings_mapping
+from prefdelta.recipe.models import Imported, Model, ModelRef, Source
+from prefdelta.recipe.questions import Benchmark, Prompts, Questions
+from prefdelta.recipe.sampling import Filters, Sampling, Search
+from prefdelta.recipe.training import Lora, Objective, Training
+
+__all__ = [
+    "RECIPES",
+    "BaseRecipe",
+    "Benchmark",
+    "Config",
+    "Control",
+    "Delta",
+    "Domain",
+    "Filters",
+    "Imported",
+    "Lora",
+    "Merge",
+    "Model",
+    "ModelRef",
+    "Objective",
+    "Prompts",
+    "Questions",
+    "Recipe",
+    "Sampling",
+    "Search",
+    "Source",
+    "Training",
+    "configure",
+    "configure_recipe",
+    "load_recipe",
+    "settings_mapping",
+]
