@@ -172,3 +172,13 @@ def test_the_journal_says_what_was_built(tmp_path: Path) -> None:
     (line,) = (tmp_path / "journal.jsonl").read_text().splitlines()
     entry = json.loads(line)
     assert (entry["event"], entry["artifact"], entry["stage"]) == ("built", "a/one", "stage")
+
+
+def test_two_processes_never_work_in_one_run_directory(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from prefdelta.store import Store\n"
+    code += f"with Store(Path({str(tmp_path)!r})).locked(): print('in')"
+    with Store(tmp_path).locked():
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "another process is at work in" in second.stderr
+    assert second.stdout == ""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "in\n"

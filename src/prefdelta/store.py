@@ -18,11 +18,14 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from prefdelta.errors import PrefdeltaError
 from prefdelta.records import digest, to_json
@@ -126,6 +129,26 @@ class Store:
         (working / _KEY).unlink()
         write_json(working / MANIFEST, manifest)
         return content
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run directory, so that no second process writes to it; the lock ends with the process.
+
+        Raises:
+            PrefdeltaError: another process holds it, or the directory cannot be written.
+        """
+        lock = FileLock(self.root / ".lock", timeout=0)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise PrefdeltaError(f"another process is at work in {self.root}; wait for it or stop it.") from error
+        except OSError as error:
+            raise PrefdeltaError(f"cannot write to {self.root}: {error.strerror or error}.") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def log(self, **entry: Any) -> None:
         """Append to the journal: when what was built, on which machine."""

@@ -31,19 +31,18 @@ def run_recipe(recipe: BaseRecipe, root: Path, *, console: Console | None = None
         The path of ``report.html``; ``results.json`` lies beside it.
 
     Raises:
-        PrefdeltaError: the recipe asks for something that is not there, or a stage refuses its input.
+        PrefdeltaError: the recipe asks for something that is not there, a stage refuses its input, or another process
+            is at work in ``root``.
     """
     plan = plan_for(recipe, root)
     store = Store(root)
-    try:
+    with store.locked():
         write_json(root / RECIPE, recipe.model_dump(mode="json"))
-    except OSError as error:
-        raise PrefdeltaError(f"cannot write to {root}: {error.strerror or error}.") from error
-    store.log(event="started", recipe=recipe.name, plan=digest([unit.name for unit in plan.units]))
-    with Display(console, len(plan.units)) as display:
-        artifacts = execute(plan.units, store, Workbench(display.inner), display)
-    report = plan.publish(store, artifacts)
-    store.log(event="finished", recipe=recipe.name)
+        store.log(event="started", recipe=recipe.name, plan=digest([unit.name for unit in plan.units]))
+        with Display(console, len(plan.units)) as display:
+            artifacts = execute(plan.units, store, Workbench(display.inner), display)
+        report = plan.publish(store, artifacts)
+        store.log(event="finished", recipe=recipe.name)
     return report
 
 
