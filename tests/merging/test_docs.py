@@ -27,7 +27,7 @@ def test_the_index_leads_to_a_page_that_tells_of_the_method(name: str) -> None:
     words = [name]
     if name in COMBINED:  # the page tells of its space and of its rule
         space = max((each for each in SPACES if name.startswith(each.prefix)), key=lambda each: len(each.prefix))
-        words = [f"`{space.prefix}`" if space.prefix else "(none)", f"`{name.removeprefix(space.prefix)}`"]
+        words = [f"`{space.prefix}`", f"`{name.removeprefix(space.prefix)}`"] if space.prefix else [name]
     for word in words:
         assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", page), f"{index()[name]} does not mention {word}"
 
