@@ -39,6 +39,8 @@ from prefdelta.errors import PrefdeltaError
 from prefdelta.merging import merge
 
 WEIGHTS, PICKLE, CONFIG = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
+INDEX = "adapter_model.safetensors.index.json"
+SHARDS = tuple(f"adapter_model-0000{number}-of-00002.safetensors" for number in (1, 2))
 TIME_LIMIT = 20  # seconds of wall time for one input, on a machine that may be busy
 MEMORY_LIMIT = 4 << 30
 CHUNK = 25_000
@@ -64,7 +66,7 @@ class Draft:
         return value if isinstance(value, dict) else {}
 
     def weights(self) -> str:
-        return WEIGHTS if WEIGHTS in self.files else PICKLE
+        return next((name for name in (WEIGHTS, PICKLE, *SHARDS) if name in self.files), PICKLE)
 
     def content(self, name: str) -> bytes:
         value = self.files.get(name, b"")
@@ -86,6 +88,12 @@ def _tensors(rng: random.Random) -> dict[str, torch.Tensor]:
     if rng.random() < 0.2:
         tensors["base_model.model.model.embed_tokens.lora_embedding_A"] = torch.randn(2, 9, generator=generator)
         tensors["base_model.model.model.embed_tokens.lora_embedding_B"] = torch.randn(5, 2, generator=generator)
+    if rng.random() < 0.2:
+        tensors["base_model.model.patch.lora_A.weight"] = torch.randn(2, 3, 2, 2, generator=generator)
+        tensors["base_model.model.patch.lora_B.weight"] = torch.randn(4, 2, 1, 1, generator=generator)
+    if rng.random() < 0.2:  # three experts, if the configuration says so
+        tensors["base_model.model.mlp.experts.lora_A.weight"] = torch.randn(6, 5, generator=generator)
+        tensors["base_model.model.mlp.experts.lora_B.weight"] = torch.randn(4, 6, generator=generator)
     return tensors
 
 
@@ -130,9 +138,18 @@ def valid(rng: random.Random) -> Draft:
         "alpha_pattern": {"q_proj": 4} if rng.random() < 0.3 else {},
     }
     tensors = _tensors(rng)
+    if "base_model.model.mlp.experts.lora_A.weight" in tensors:
+        config |= {"target_parameters": ["mlp.experts.up"], "alpha_pattern": {}}
+    files: dict[str, Content] = {CONFIG: json.dumps(config).encode()}
+    if rng.random() < 0.15:
+        names = sorted(tensors)
+        parts = dict(zip(SHARDS, (names[::2], names[1::2]), strict=True))
+        places = {name: shard for shard, listed in parts.items() for name in listed}
+        packed = {shard: _pack({name: tensors[name] for name in listed}) for shard, listed in parts.items()}
+        return Draft({**files, **packed, INDEX: json.dumps({"metadata": {}, "weight_map": places}).encode()})
     pickled = rng.random() < 0.25
     weights = _saved(tensors, zipped=rng.random() < 0.7) if pickled else _pack(tensors)
-    return Draft({CONFIG: json.dumps(config).encode(), PICKLE if pickled else WEIGHTS: weights})
+    return Draft({**files, PICKLE if pickled else WEIGHTS: weights})
 
 
 # --- mutations
@@ -213,8 +230,28 @@ def _header(content: bytes) -> tuple[dict[str, Any], bytes] | None:
     return (header, content[8 + length :]) if isinstance(header, dict) else None
 
 
+def mutate_index(rng: random.Random, draft: Draft) -> None:
+    """Another index beside the weights there are, or a broken one."""
+    shards = [name for name in SHARDS if name in draft.files]
+    headers = {shard: _header(draft.content(shard)) for shard in shards}
+    places: dict[str, Any] = {
+        name: shard for shard, parsed in headers.items() for name in (parsed[0] if parsed else ())
+    }
+    places.pop("__metadata__", None)
+    for _ in range(rng.choice([0, 1, 1, 2])):
+        places[rng.choice([*NAMES, *places])] = rng.choice(
+            [*ODD, *SHARDS, "/etc/passwd", "../outside/keep", ".", INDEX, WEIGHTS, "x.safetensors"]
+        )
+    whole: Any = rng.choice([{"weight_map": places}, {"weight_map": places}, places, {"weight_map": rng.choice(ODD)}])
+    text = json.dumps(whole).encode()
+    draft.files[INDEX] = rng.choice([text, text, _mangled(rng, text), b"{}", b"[" * 50_000])
+    if rng.random() < 0.3:
+        draft.files.pop(draft.weights(), None)
+
+
 def mutate_entry(rng: random.Random, draft: Draft) -> None:
-    parsed = _header(draft.content(WEIGHTS))
+    file = WEIGHTS if WEIGHTS in draft.files else rng.choice(SHARDS)
+    parsed = _header(draft.content(file))
     names = [] if parsed is None else [name for name in parsed[0] if isinstance(parsed[0][name], dict)]
     if parsed is None or not names:
         return
@@ -240,7 +277,7 @@ def mutate_entry(rng: random.Random, draft: Draft) -> None:
         entry[rng.choice(["extra", "dtype", "shape", "data_offsets"])] = rng.choice(ODD)
     else:
         header["__metadata__"] = rng.choice(ODD)
-    draft.files[WEIGHTS] = _safetensors(header, data)
+    draft.files[file] = _safetensors(header, data)
 
 
 def mutate_shapes(rng: random.Random, draft: Draft) -> None:
@@ -367,7 +404,7 @@ def hostile_pickle(rng: random.Random, draft: Draft) -> None:
 
 def odd_file(rng: random.Random, draft: Draft) -> None:
     name = rng.choice([CONFIG, draft.weights(), WEIGHTS, PICKLE])
-    kind = rng.randrange(9)
+    kind = rng.randrange(8)
     if kind == 0:
         draft.files.pop(name, None)
     elif kind == 1:
@@ -382,8 +419,6 @@ def odd_file(rng: random.Random, draft: Draft) -> None:
             lambda path: path.symlink_to(goal),
         ]
         draft.files[name] = content[kind % 3]
-    if kind == 8:
-        draft.files["adapter_model.safetensors.index.json"] = b"{}"
 
 
 MUTATIONS: dict[Callable[[random.Random, Draft], None], int] = {
@@ -392,6 +427,7 @@ MUTATIONS: dict[Callable[[random.Random, Draft], None], int] = {
     set_pattern: 3,
     mangle_config: 2,
     mutate_entry: 5,
+    mutate_index: 2,
     mutate_shapes: 3,
     mangle_header: 2,
     mangle_weights: 3,

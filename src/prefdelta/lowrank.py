@@ -111,15 +111,13 @@ class LowRank:
         return rooted(*self._leading(rank, SVD_TOLERANCE))
 
     def balanced(self) -> LowRank:
-        """The same ΔW with each column of B and row of A of about equal norm (within a factor of 2).
+        """The same ΔW with each column of B and row of A of about equal norm (within a factor of 2.2).
 
         Columns are scaled by powers of two, which is exact: the factors lose nothing and stay clear of the underflow
         of 16-bit types.
         """
         b, a = self.B.square().sum(dim=0).sqrt().to(torch.float64), self.A.norm(dim=1).to(torch.float64)
-        nonzero = (b > 0) & (a > 0)
-        half_gap = torch.where(nonzero, torch.log2(a / b) / 2, 0.0).round()
-        factor = torch.exp2(half_gap).to(self.B.dtype)
+        factor = evening(b, a).to(self.B.dtype)
         return LowRank(self.B * factor, self.A / factor[:, None])
 
     def padded(self, rank: int) -> LowRank:
@@ -161,6 +159,14 @@ def leading_triples(left: ThinQr, core: Tensor, right: ThinQr, count: int, toler
     u, s, v = left.turn(u[:, :keep]), s[:keep], right.turn(vt[:keep].T)
     sign = peak_signs(u)
     return Svd(u * sign, s, v * sign), energy
+
+
+def evening(b: Tensor, a: Tensor) -> Tensor:
+    """The powers of two that make lengths b and a about equal, as b · f and a / f; 1 where one of them is zero."""
+    nonzero = (b > 0) & (a > 0)
+    half_gap = torch.where(nonzero, torch.log2(a / b) / 2, 0.0)
+    # Lengths that are in a ratio of 2, of which there are many, must not be decided by their last bit.
+    return torch.exp2(torch.ceil(half_gap - 0.55))
 
 
 def peak_signs(columns: Tensor) -> Tensor:

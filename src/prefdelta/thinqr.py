@@ -41,7 +41,7 @@ def thin_qr(matrix: Tensor, gram: Tensor | None = None) -> ThinQr:
         triangle = cholesky_triangle(matrix.T @ matrix if gram is None else gram)
         if triangle is not None:
             return ThinQr(triangle, lambda columns: matrix @ solve(triangle, columns))
-    return _householder(matrix)
+    return householder(matrix)
 
 
 def cholesky_triangle(gram: Tensor) -> Tensor | None:
@@ -54,10 +54,18 @@ def cholesky_triangle(gram: Tensor) -> Tensor | None:
         return None
     # The length of the columns does no harm to Cholesky; only the angles between them count.
     cosines = gram / lengths / lengths[:, None]
+    triangle, failed = torch.linalg.cholesky_ex(cosines, upper=True)
+    return None if failed or not _well_conditioned(triangle, cosines) else triangle * lengths
+
+
+def _well_conditioned(triangle: Tensor, cosines: Tensor) -> bool:
+    """Whether κ(R) is below :data:`WORST_CONDITION`; ``cosines`` is RᵀR."""
+    # κ² ≤ ‖RᵀR‖_F ‖R⁻¹‖²_F, which mostly settles it at a fraction of the cost of eigenvalues.
+    inverse = solve(triangle, torch.eye(len(triangle), dtype=triangle.dtype))
+    if float(torch.linalg.matrix_norm(cosines)) * float(inverse.square().sum()) < WORST_CONDITION**2:
+        return True
     spread = torch.linalg.eigvalsh(cosines)
-    if not float(spread[0]) * WORST_CONDITION**2 > float(spread[-1]):
-        return None
-    return torch.linalg.cholesky(cosines, upper=True) * lengths
+    return float(spread[0]) * WORST_CONDITION**2 > float(spread[-1])
 
 
 def solve(triangle: Tensor, columns: Tensor) -> Tensor:
@@ -65,7 +73,8 @@ def solve(triangle: Tensor, columns: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(triangle, columns, upper=True)
 
 
-def _householder(matrix: Tensor) -> ThinQr:
+def householder(matrix: Tensor) -> ThinQr:
+    """The thin QR decomposition by Householder reflections, for any float64 ``(d, r)`` matrix."""
     reflectors, tau = torch.geqrf(matrix)
     size = min(matrix.shape)
 

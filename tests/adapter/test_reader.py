@@ -60,6 +60,17 @@ def test_the_update_is_the_one_peft_computes(variant: str, tmp_path: Path) -> No
         torch.testing.assert_close(mine, expected[module].double(), rtol=1e-5, atol=1e-6)
 
 
+def test_sharded_weights_read_the_same(tmp_path: Path) -> None:
+    save_lora(tiny_qwen(), tmp_path / "a", seed=1, r=2, target_modules=["q_proj", "v_proj"])
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shard(tmp_path / "b")
+    first, second = Adapter.open(tmp_path / "a"), Adapter.open(tmp_path / "b")
+    assert first.modules == second.modules
+    for module in first.modules:
+        assert torch.equal(first.load(module).dense(), second.load(module).dense())
+    assert len({first.fingerprint, second.fingerprint}) == 2
+
+
 def test_pickled_weights_read_the_same(tmp_path: Path) -> None:
     save_lora(tiny_qwen(), tmp_path / "a", seed=1, r=2, target_modules=["q_proj"])
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -151,9 +162,29 @@ class Payload:
     """What a malicious pickle would run."""
 
 
-def _sharded(folder: Path) -> None:
-    (folder / WEIGHTS).rename(folder / "adapter_model-00001-of-00002.safetensors")
-    (folder / "adapter_model.safetensors.index.json").write_text("{}")
+INDEX = "adapter_model.safetensors.index.json"
+
+
+def shard(folder: Path, *, missing: bool = False, **places: str) -> None:
+    """Spread an adapter over two files, as transformers spreads models; ``places`` are changes to the index."""
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    names = sorted(tensors)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        file = f"adapter_model-0000{number}-of-00002.safetensors"
+        weight_map |= dict.fromkeys(part, file)
+        if not (missing and number == 2):
+            save_file({name: tensors[name] for name in part}, folder / file)
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map | places}))
+
+
+def _index(text: str) -> Edit:
+    def edit(folder: Path) -> None:
+        shard(folder)
+        (folder / INDEX).write_text(text)
+
+    return edit
 
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -168,11 +199,19 @@ MALFORMED: dict[str, tuple[Edit, str]] = {
     "truncated": (_truncate, "is damaged or incomplete"),
     "empty weights": (_write(WEIGHTS, b""), "is damaged or incomplete"),
     "garbage": (_write(WEIGHTS, b"\x08" + bytes(40)), "is damaged or incomplete"),
-    "sharded": (_sharded, "sharded adapter"),
+    "empty index": (_index("{}"), "is no index of sharded weights"),
+    "index of nothing": (_index('{"weight_map": []}'), "is no index of sharded weights"),
+    "missing shard": (lambda folder: shard(folder, missing=True), "00002-of-00002.safetensors, which is not there"),
+    "shard elsewhere": (lambda folder: shard(folder, x="../weights.safetensors"), "no name of a shard beside it"),
+    "wrong index": (lambda folder: shard(folder, x="adapter_model-00001-of-00002.safetensors"), "disagree about where"),
     "other peft type": (edit_config(peft_type="LOHA"), "peft_type is 'LOHA'"),
     "dora": (edit_config(use_dora=True), "use_dora is set"),
     "lora bias": (edit_config(lora_bias=True), "lora_bias is set"),
-    "mixture of experts": (edit_config(target_parameters=["experts.up"]), "target_parameters is set"),
+    "parameters a word": (edit_config(target_parameters="experts.up"), "target_parameters must be a list"),
+    "parameters with patterns": (
+        edit_config(target_parameters=["experts.up"], rank_pattern={"q_proj": 2}),
+        "stands beside rank_pattern",
+    ),
     "activated": (edit_config(alora_invocation_tokens=[1, 2]), "alora_invocation_tokens is set"),
     "pissa": (edit_config(init_lora_weights="pissa_niter_4"), "also changes the base weights"),
     "rank nought": (edit_config(r=0), "r must be a positive whole number"),
@@ -199,9 +238,19 @@ MALFORMED: dict[str, tuple[Edit, str]] = {
         edit_tensors(lambda tensors: {**tensors, f"{Q}.lora_A.weight": torch.zeros(0)}),
         "saved without being gathered",
     ),
-    "convolution": (
-        edit_tensors(lambda tensors: {**tensors, f"{Q}.lora_A.weight": torch.zeros(2, 4, 3, 3)}),
-        "is a convolution",
+    "grouped convolution": (
+        edit_tensors(
+            lambda tensors: {
+                **tensors,
+                f"{Q}.lora_A.weight": torch.zeros(2, 4, 3, 3),
+                f"{Q}.lora_B.weight": torch.zeros(8, 1, 1, 1),
+            }
+        ),
+        "a grouped convolution has another update",
+    ),
+    "three sides": (
+        edit_tensors(lambda tensors: {**tensors, f"{Q}.lora_B.weight": torch.zeros(8, 2, 3)}),
+        "which no layer has",
     ),
     "integers": (
         edit_tensors(lambda tensors: {**tensors, f"{Q}.lora_A.weight": torch.zeros(2, 32, dtype=torch.int8)}),

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import prefdelta.adapter.writer as writer
 from lora_fixtures import random_update
 from prefdelta.adapter import Adapter, AdapterInfo, servable_rank, write_adapter
+from prefdelta.adapter.storage import Storage
 from prefdelta.errors import PrefdeltaError
 from prefdelta.lowrank import LowRank
 
@@ -61,6 +62,29 @@ def test_padding_to_one_rank_needs_no_patterns(rank: int | str, stored: int, tmp
     for name, update in UPDATES.items():
         assert adapter.rank(name) == stored
         torch.testing.assert_close(adapter.load(name, torch.float64).dense(), update.dense(), rtol=1e-12, atol=1e-12)
+
+
+def test_one_servable_rank_is_found_when_the_modules_need_several(tmp_path: Path) -> None:
+    updates = {"model.a": random_update(0, (20, 18), 3), "model.b": random_update(1, (20, 18), 12)}
+    ranks = write_adapter(tmp_path / "out", updates.items(), like=INFO, dtype=torch.float64, rank="servable")
+    assert ranks == {"model.a": 16, "model.b": 16}
+    write_adapter(tmp_path / "asked", updates.items(), like=INFO, dtype=torch.float64, rank=16)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "asked" / name).read_bytes()
+
+
+def test_modules_that_come_one_at_a_time_give_the_same_bytes(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "collected", UPDATES.items(), like=INFO)
+    stream = ((name, UPDATES[name]) for name in sorted(UPDATES))
+    write_adapter(tmp_path / "streamed", stream, like=INFO, names=sorted(UPDATES))
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "collected" / name).read_bytes() == (tmp_path / "streamed" / name).read_bytes()
+    with pytest.raises(ValueError, match="not those that were announced"):
+        write_adapter(tmp_path / "short", list(UPDATES.items())[:1], like=INFO, names=sorted(UPDATES))
 
 
 def test_a_pattern_does_not_catch_a_module_with_the_same_tail(tmp_path: Path) -> None:
@@ -149,7 +173,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_embeddings_get_the_names_peft_gives_them(tmp_path: Path) -> None:
-    info = AdapterInfo(embeddings=frozenset({"wte"}))
+    info = AdapterInfo(storage={"wte": Storage(embedding=True)})
     write_adapter(tmp_path / "out", [("wte", random_update(0, (4, 9), 2))], like=info)
     assert sorted(load_file(tmp_path / "out" / "adapter_model.safetensors")) == [
         "base_model.model.wte.lora_embedding_A",

@@ -12,9 +12,10 @@ from prefdelta.adapter import Adapter, write_adapter
 from prefdelta.lowrank import LowRank
 from prefdelta.models import load
 from prefdelta.pairs.pairing import make_pairs
-from prefdelta.pairs.sampling import Request, TransformersSampler
 from prefdelta.recipe import Filters, Lora, ModelRef, Sampling, Training
 from prefdelta.records import Sample
+from prefdelta.sampling.local import TransformersSampler
+from prefdelta.sampling.request import Request
 from prefdelta.training.train import train_delta
 
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=40, batch_size=64)
@@ -44,7 +45,7 @@ def deltas(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def answers(model: str) -> list[Sample]:
     items = micro.items("reasoning", split="train", count=128)
-    sampler = TransformersSampler(load(ModelRef(path=f"micro:{model}")), SAMPLING, None, 0)
+    sampler = TransformersSampler(load(ModelRef(path=f"micro:{model}")), SAMPLING)
     return sampler.sample([Request(item, seed) for seed, item in enumerate(items)])
 
 

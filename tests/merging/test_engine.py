@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lora_fixtures import random_update, save_lora, tiny_qwen
 from prefdelta.adapter import Adapter, AdapterInfo, write_adapter
+from prefdelta.adapter.storage import Storage
 from prefdelta.errors import PrefdeltaError
 from prefdelta.lowrank import LowRank
 from prefdelta.merging import MergeReport, get_method, merge
@@ -246,9 +247,9 @@ def test_adapters_that_do_not_fit_are_refused(three: list[Path], tmp_path: Path)
     embedding = save(
         tmp_path / "e",
         {"model.layers.0.q": updates(0)["model.layers.0.q"]},
-        AdapterInfo(embeddings=frozenset({"model.layers.0.q"})),
+        AdapterInfo(storage={"model.layers.0.q": Storage(embedding=True)}),
     )
-    with pytest.raises(PrefdeltaError, match="is a linear layer in ash but an embedding in another"):
+    with pytest.raises(PrefdeltaError, match="is an embedding in e but a linear layer in ash"):
         merge([three[0], embedding], tmp_path / "out", method="average")
     with pytest.raises(PrefdeltaError, match="nothing to merge"):
         merge([], tmp_path / "out", method="average")

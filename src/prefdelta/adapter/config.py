@@ -7,21 +7,22 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import regex
 
+from prefdelta.adapter.storage import Storage, split_name
 from prefdelta.errors import PrefdeltaError
 
 CONFIG_NAME = "adapter_config.json"
+PLAIN = Storage()
 
 _ADVICE = "merge that adapter into a model and extract a plain LoRA from it, or retrain it as plain LoRA"
 _UNSUPPORTED = {
     "use_dora": "DoRA rescales the whole weight by a learned magnitude, which no low-rank update can express",
     "lora_bias": "lora_bias adds a bias beside the low-rank update",
-    "target_parameters": "target_parameters adapts stacked parameters (mixture-of-experts weights), not 2-D modules",
     "alora_invocation_tokens": "activated LoRA applies the update to part of the tokens only",
     "use_qalora": "QA-LoRA pools the input before A",
     "use_bdlora": "block-diagonal LoRA stores its factors in blocks",
@@ -41,13 +42,19 @@ _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 class AdapterInfo:
     """What an adapter says about the model it belongs to.
 
-    ``embeddings`` names the modules that are ``nn.Embedding``; PEFT stores their factors under other tensor names.
+    ``storage`` tells of the layers that are not stored as plain linear ones; ``target_parameters`` are the stacked
+    parameters that it adapts, sorted.
     """
 
     base_model: str | None = None
     task_type: str | None = None
     fan_in_fan_out: bool = False
-    embeddings: frozenset[str] = frozenset()
+    storage: Mapping[str, Storage] = field(default_factory=dict)
+    target_parameters: tuple[str, ...] = ()
+
+    def stored(self, layer: str) -> Storage:
+        """How a layer is stored."""
+        return self.storage.get(layer, PLAIN)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -128,6 +135,18 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
             raise PrefdeltaError(f"{path}: {key} must be true or false, not {config[key]!r}.")
     _check_pattern(config, "rank_pattern", path, valid=_is_rank)
     _check_pattern(config, "alpha_pattern", path, valid=_is_number)
+    _check_parameters(config, path)
+
+
+def _check_parameters(config: Mapping[str, Any], path: Path) -> None:
+    listed = config.get("target_parameters") or []
+    if not isinstance(listed, list) or not all(isinstance(name, str) and name.isprintable() for name in listed):
+        raise PrefdeltaError(f"{path}: target_parameters must be a list of parameter names, not {listed!r}.")
+    if listed and (config.get("rank_pattern") or config.get("alpha_pattern")):
+        raise PrefdeltaError(
+            f"{path}: target_parameters stands beside rank_pattern or alpha_pattern, which name parameters in a way "
+            "that the weights file does not, so their scaling is unknown; retrain with one rank and alpha."
+        )
 
 
 def _check_pattern(config: Mapping[str, Any], name: str, path: Path, *, valid: Callable[[Any], bool]) -> None:
@@ -167,8 +186,9 @@ def merged_config(info: AdapterInfo, ranks: Mapping[str, int]) -> dict[str, Any]
     knows only ``lora_alpha / r``.
     """
     rank = max(ranks.values())
+    stacked = {name for name in ranks if info.stored(split_name(name)[0]).experts > 1}
     pattern = {f"^{re.escape(name)}": ranks[name] for name in sorted(ranks) if ranks[name] != rank}
-    return {
+    config = {
         "alpha_pattern": pattern,
         "base_model_name_or_path": info.base_model,
         "bias": "none",
@@ -181,11 +201,12 @@ def merged_config(info: AdapterInfo, ranks: Mapping[str, int]) -> dict[str, Any]
         "peft_type": "LORA",
         "r": rank,
         "rank_pattern": pattern,
-        "target_modules": sorted(ranks),
+        "target_modules": sorted(ranks.keys() - stacked),
         "task_type": info.task_type,
         "use_dora": False,
         "use_rslora": False,
     }
+    return config | {"target_parameters": list(info.target_parameters)} if stacked else config
 
 
 def common_info(infos: Iterable[AdapterInfo]) -> AdapterInfo:
@@ -199,5 +220,6 @@ def common_info(infos: Iterable[AdapterInfo]) -> AdapterInfo:
         base_model=next((info.base_model for info in all_infos if info.base_model), None),
         task_type=tasks.pop() if len(tasks) == 1 else None,
         fan_in_fan_out=any(info.fan_in_fan_out for info in all_infos),
-        embeddings=frozenset().union(*(info.embeddings for info in all_infos)),
+        storage={layer: stored for info in all_infos for layer, stored in info.storage.items()},
+        target_parameters=next((info.target_parameters for info in all_infos if info.target_parameters), ()),
     )

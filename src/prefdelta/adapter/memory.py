@@ -10,6 +10,8 @@ from torch import Tensor
 
 from prefdelta.adapter.config import AdapterInfo, merged_config
 from prefdelta.adapter.reader import PREFIX
+from prefdelta.adapter.storage import split_name
+from prefdelta.adapter.writer import common_ranks
 from prefdelta.errors import PrefdeltaError
 from prefdelta.lowrank import LowRank
 
@@ -33,6 +35,8 @@ class MemoryAdapter:
         self.modules = tuple(sorted(updates))
         self._updates = updates
         self._dtype = dtype
+        # PEFT knows no rank 0, so a zero update is stored as one zero column.
+        self._ranks = common_ranks({module: max(update.rank, 1) for module, update in updates.items()}, info)
 
     def __str__(self) -> str:
         return self.path
@@ -45,7 +49,7 @@ class MemoryAdapter:
     @property
     def config(self) -> dict[str, Any]:
         """What its ``adapter_config.json`` would say."""
-        return merged_config(self.info, {module: max(self._updates[module].rank, 1) for module in self.modules})
+        return merged_config(self.info, self._ranks)
 
     def scaled(self, factor: float) -> MemoryAdapter:
         """The adapter with ``factor`` times the update; the factors stay balanced."""
@@ -71,10 +75,9 @@ class MemoryAdapter:
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors under PEFT's names, in the stored type."""
         named: dict[str, Tensor] = {}
-        for module in self.modules:
-            embedding = module in self.info.embeddings
-            names = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A.weight", "lora_B.weight")
-            update = self.load(module, self._dtype)
-            for name, factor in zip(names, (update.A, update.B), strict=True):
-                named[f"{PREFIX}{module}.{name}"] = factor.contiguous()
+        for layer in dict.fromkeys(split_name(module)[0] for module in self.modules):
+            stored = self.info.stored(layer)
+            updates = [self.load(module, self._dtype).padded(self._ranks[module]) for module in stored.modules(layer)]
+            for name, factor in zip(stored.names, stored.packed(updates), strict=True):
+                named[f"{PREFIX}{layer}.{name}"] = factor.contiguous()
         return named

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from prefdelta.adapter.config import CONFIG_NAME, AdapterInfo, merged_config
 from prefdelta.adapter.folder import staged_folder
-from prefdelta.adapter.reader import PREFIX, SAFETENSORS_NAME, magnitude
+from prefdelta.adapter.reader import PREFIX, magnitude
+from prefdelta.adapter.sources import SAFETENSORS_NAME
+from prefdelta.adapter.storage import split_name
+from prefdelta.adapter.writebehind import WriteBehind
 from prefdelta.errors import PrefdeltaError
 from prefdelta.lowrank import LowRank
 
@@ -22,16 +27,9 @@ SERVABLE_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The values of ``--max-lora-rank`` that vLLM accepts."""
 
 DTYPE_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-_SPILL = ".factors"
+_LARGEST = 2**63  # no number in a header is written longer
 
-
-class _Entry(NamedTuple):
-    """Where one module's factors lie in the spill file, A before B, each row by row."""
-
-    module: str
-    shape: tuple[int, int]
-    rank: int
-    offset: int
+Rank = int | Literal["servable"] | None
 
 
 def servable_rank(rank: int) -> int:
@@ -52,7 +50,8 @@ def write_adapter(
     *,
     like: AdapterInfo,
     dtype: torch.dtype = torch.float32,
-    rank: int | Literal["servable"] | None = None,
+    rank: Rank = None,
+    names: Collection[str] | None = None,
     overwrite: bool = False,
 ) -> dict[str, int]:
     """Write an adapter folder that PEFT loads, whole or not at all; returns the rank each module is stored with.
@@ -61,10 +60,12 @@ def write_adapter(
 
     Args:
         folder: the new folder.
-        modules: module names with their updates, consumed one at a time.
+        modules: module names with their updates.
         like: the base model and task the adapter belongs to.
         dtype: the type the factors are stored in.
         rank: pad every module with zeros to this rank, or to the least rank vLLM serves; ``None`` keeps each as is.
+        names: the sorted names that ``modules`` come with, so that no more than one need ever be in memory; without
+            them all are collected first.
         overwrite: replace a folder that is there already.
 
     Raises:
@@ -72,7 +73,7 @@ def write_adapter(
             ``rank``, there are no modules, or a value does not fit ``dtype``.
     """
     with staged_folder(folder, overwrite=overwrite) as staging:
-        return write_files(staging, modules, like=like, dtype=dtype, rank=rank)
+        return write_files(staging, modules, like=like, dtype=dtype, rank=rank, names=names)
 
 
 def write_files(
@@ -81,98 +82,119 @@ def write_files(
     *,
     like: AdapterInfo,
     dtype: torch.dtype = torch.float32,
-    rank: int | Literal["servable"] | None = None,
+    rank: Rank = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Write the two files of :func:`write_adapter` into an existing folder, with no care for atomicity."""
     if dtype not in DTYPE_NAMES:
         raise PrefdeltaError(f"adapters are stored as float64, float32, bfloat16 or float16, not {dtype}.")
-    spill = folder / _SPILL
-    with spill.open("w+b") as handle:
-        entries = _spill(modules, handle, dtype)
-        ranks = _stored_ranks(entries, rank)
-        _assemble(folder / SAFETENSORS_NAME, handle, entries, ranks, like, dtype)
-    spill.unlink()
-    text = json.dumps(merged_config(like, ranks), indent=2, sort_keys=True, ensure_ascii=False)
+    if names is None:
+        modules = sorted(modules, key=lambda named: named[0])
+        names = [module for module, _ in modules]
+    if not names:
+        raise PrefdeltaError("there are no modules to write.")
+    path = folder / SAFETENSORS_NAME
+    ranks = _write(path, modules, names, like, dtype, lambda module, own: _own_rank(module, own, rank))
+    final = common_ranks(ranks, like, rank)
+    if final != ranks:
+        # Which rank holds them all is known only now.
+        narrow = path.rename(folder / ".narrow")
+        _write(path, _read_back(narrow, names, like), names, like, dtype, lambda module, own: final[module])
+        narrow.unlink()
+    text = json.dumps(merged_config(like, final), indent=2, sort_keys=True, ensure_ascii=False)
     (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
+    return final
+
+
+def common_ranks(ranks: Mapping[str, int], info: AdapterInfo, rank: Rank = None) -> dict[str, int]:
+    """The ranks that modules of these ranks are stored with, where some must be those of others.
+
+    One servable rank holds all modules, and PEFT finds the experts of a stack by dividing by the adapter's one rank.
+    """
+    widest = max(ranks.values())
+    padded = [module for module in ranks if rank == "servable" or info.stored(split_name(module)[0]).experts > 1]
+    return {**ranks, **dict.fromkeys(padded, widest)}
+
+
+def _own_rank(module: str, own: int, rank: Rank) -> int:
+    own = max(own, 1)  # PEFT refuses rank 0: a zero update is stored as one zero column
+    if rank is None or rank == "servable":
+        return own if rank is None else servable_rank(own)
+    if own > rank:
+        raise PrefdeltaError(f"module {module} has rank {own}, more than the asked rank {rank}.")
+    return rank
+
+
+def _write(
+    path: Path,
+    modules: Iterable[tuple[str, LowRank]],
+    names: Collection[str],
+    like: AdapterInfo,
+    dtype: torch.dtype,
+    rank_of: Callable[[str, int], int],
+) -> dict[str, int]:
+    """Write the safetensors file: 8 bytes of header length, the JSON header, the tensors in the header's order.
+
+    The header tells every shape, and the last is known when the last module comes. It is written then, into room
+    that was left for the longest it can be.
+    """
+    longest = {
+        key: _entry(dtype, [_LARGEST] * len(shape), _LARGEST)
+        for layer in dict.fromkeys(split_name(module)[0] for module in names)
+        for key, shape in zip(_keys(layer, like), like.stored(layer).shapes(1, (1, 1)), strict=True)
+    }
+    room = len(_header(longest))
+    header: dict[str, object] = {}
+    ranks: dict[str, int] = {}
+    offset = 0
+    with WriteBehind(path) as out:
+        out.seek(room)
+        for layer, found in groupby(modules, key=lambda named: split_name(named[0])[0]):
+            parts: dict[str, LowRank] = {}
+            for module, delta in found:
+                if module in ranks or module in parts:
+                    raise PrefdeltaError(f"module {module} comes twice.")
+                parts[module] = delta.to(dtype)
+            widest = max(rank_of(module, part.rank) for module, part in parts.items())
+            ranks |= dict.fromkeys(parts, widest)
+            stored = like.stored(layer)
+            padded = [parts[module].padded(widest) for module in stored.modules(layer)]
+            for key, factor in zip(_keys(layer, like), stored.packed(padded), strict=True):
+                if not math.isfinite(magnitude(factor)):
+                    raise PrefdeltaError(f"module {layer} has values that {dtype} cannot hold; choose a wider dtype.")
+                header[key] = _entry(dtype, factor.shape, offset)
+                offset += out.write(_bytes(factor))
+        if list(ranks) != list(names):
+            raise ValueError("the modules are not those that were announced")
+        out.seek(0)
+        out.write(_header(header, room))
     return ranks
 
 
-def _spill(modules: Iterable[tuple[str, LowRank]], handle: BinaryIO, dtype: torch.dtype) -> list[_Entry]:
-    """Append every module's factors to one file: the header of the real file needs all ranks, which come last."""
-    entries: dict[str, _Entry] = {}
-    for module, delta in modules:
-        if module in entries:
-            raise PrefdeltaError(f"module {module} comes twice.")
-        entries[module] = _Entry(module, delta.shape, delta.rank, handle.tell())
-        for factor in (delta.A, delta.B):
-            stored = factor.to(dtype)
-            if not math.isfinite(magnitude(stored)):
-                raise PrefdeltaError(f"module {module} has values that {dtype} cannot hold; choose a wider dtype.")
-            handle.write(_bytes(stored))
-    if not entries:
-        raise PrefdeltaError("there are no modules to write.")
-    return [entries[module] for module in sorted(entries)]
+def _keys(layer: str, like: AdapterInfo) -> list[str]:
+    return [f"{PREFIX}{layer}.{name}" for name in like.stored(layer).names]
 
 
-def _stored_ranks(entries: Iterable[_Entry], rank: int | Literal["servable"] | None) -> dict[str, int]:
-    # PEFT refuses rank 0: a zero update is stored as one zero column.
-    ranks = {entry.module: max(entry.rank, 1) for entry in entries}
-    if rank is None:
-        return ranks
-    widest = max(ranks, key=lambda module: ranks[module])
-    target = servable_rank(ranks[widest]) if rank == "servable" else rank
-    if ranks[widest] > target:
-        raise PrefdeltaError(f"module {widest} has rank {ranks[widest]}, more than the asked rank {target}.")
-    return dict.fromkeys(ranks, target)
+def _entry(dtype: torch.dtype, shape: Sequence[int], offset: int) -> dict[str, object]:
+    end = offset + math.prod(shape) * dtype.itemsize
+    return {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
 
 
-def _assemble(
-    path: Path,
-    spill: BinaryIO,
-    entries: Iterable[_Entry],
-    ranks: Mapping[str, int],
-    like: AdapterInfo,
-    dtype: torch.dtype,
-) -> None:
-    """Write the safetensors file: 8 bytes of header length, the JSON header, the tensors in the header's order."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    listed = list(entries)
-    for entry in listed:
-        embedding = entry.module in like.embeddings
-        names = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A.weight", "lora_B.weight")
-        rank = ranks[entry.module]
-        for name, shape in zip(names, ((rank, entry.shape[1]), (entry.shape[0], rank)), strict=True):
-            end = offset + shape[0] * shape[1] * dtype.itemsize
-            header[f"{PREFIX}{entry.module}.{name}"] = {
-                "dtype": DTYPE_NAMES[dtype],
-                "shape": list(shape),
-                "data_offsets": [offset, end],
-            }
-            offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start aligned
-    with path.open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for entry in listed:
-            padded = _read_back(spill, entry, dtype).padded(ranks[entry.module])
-            out.write(_bytes(padded.A))
-            out.write(_bytes(padded.B))
+def _header(entries: Mapping[str, object], size: int = 0) -> bytes:
+    """The start of the file, filled up with spaces to ``size`` bytes, and so that tensors start aligned."""
+    text = json.dumps({"__metadata__": {"format": "pt"}, **entries}, separators=(",", ":")).encode()
+    text = text.ljust(max(size - 8, len(text) + -len(text) % 8))
+    return struct.pack("<Q", len(text)) + text
 
 
-def _read_back(spill: BinaryIO, entry: _Entry, dtype: torch.dtype) -> LowRank:
-    d_out, d_in = entry.shape
-    spill.seek(entry.offset)
-
-    def read(rows: int, columns: int) -> Tensor:
-        if rows * columns == 0:
-            return torch.zeros(rows, columns, dtype=dtype)
-        block = bytearray(spill.read(rows * columns * dtype.itemsize))
-        return torch.frombuffer(block, dtype=dtype).reshape(rows, columns)
-
-    a = read(entry.rank, d_in)
-    return LowRank(read(d_out, entry.rank), a)
+def _read_back(path: Path, names: Collection[str], like: AdapterInfo) -> Iterator[tuple[str, LowRank]]:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        for layer, modules in groupby(names, key=lambda module: split_name(module)[0]):
+            a, b = (file.get_tensor(key) for key in _keys(layer, like))
+            for module in modules:
+                factors = like.stored(layer).unpacked(a, b, split_name(module)[1])
+                yield module, LowRank(factors[1], factors[0])
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -169,7 +169,7 @@ class _Bake:
         with self._updates.rows(module, target.transposed, folder) as update:
             for first, rows in self._checkpoint.rows(target.source):
                 weight = rows.to(torch.float64)
-                part = update(first, len(rows))
+                part = update(first, len(rows)).reshape(weight.shape)
                 weight_norm += float(weight.square().sum())
                 stored = {kind: tally.add(weight, part) for kind, tally in tallies.items()}[dtype]
                 yield _bytes(_finite(stored, name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from prefdelta.adapter.storage import layer_path
 from prefdelta.apply.checkpoint import FLOATS, Checkpoint
 from prefdelta.apply.updates import Updates
 from prefdelta.errors import PrefdeltaError
@@ -75,6 +77,12 @@ def plan_targets(checkpoint: Checkpoint, updates: Updates, trust_remote_code: bo
     model = _skeleton(checkpoint.folder, trust_remote_code)
     layers = dict(model.named_modules())
     modules = sorted(updates.shapes)
+    stacked = next((module for module in modules if layer_path(module) != module), None)
+    if stacked is not None:
+        raise PrefdeltaError(
+            f"{updates.owner} adapts the stacked parameters of {layer_path(stacked)}, which only the model's own "
+            "code can tell apart; serve the adapter beside the base, or use PEFT's merge_and_unload."
+        )
     place_of = _renaming(modules, layers, {}, f"{updates.owner} adapts", "this base model lacks")
     places = {module: place_of(module) for module in modules}
     ties = _ties(model)
@@ -173,7 +181,7 @@ def _is_head(model: PreTrainedModel, *weights: str) -> bool:
 def _check(checkpoint: Checkpoint, source: str, updates: Updates, module: str, transposed: bool) -> None:
     entry = checkpoint.tensors[source]
     shape = updates.shapes[module][::-1] if transposed else updates.shapes[module]
-    if entry.shape != shape:
+    if (entry.shape[0], math.prod(entry.shape[1:])) != shape:  # a convolution's weight has more than two sides
         raise PrefdeltaError(
             f"{updates.owner} adapts {module!r} as {shape[0]}x{shape[1]}, but {source} of this base model is "
             f"{'x'.join(map(str, entry.shape))}; the update was made for {updates.base_model!r}."

@@ -23,7 +23,8 @@ from prefdelta.merging.report import public_name
 from prefdelta.models import fingerprint, load
 from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search
 from prefdelta.records import Item, digest
-from prefdelta.retrieval import Bm25Index, load_corpus
+from prefdelta.retrieval import open_retriever
+from prefdelta.search import Environment
 from prefdelta.store import write_json
 
 RECORD_NAME = "prefdelta_search.json"
@@ -100,7 +101,7 @@ def search_adapters(
             items=drawn,
             scorers={entry.name: entry.scorer for entry in benchmarks},
             sampling=answering,
-            search=_index(corpus),
+            search=_environment(corpus),
             seed=seed,
             extra_weights=extra_weights,
             scored=tick,
@@ -140,10 +141,8 @@ def _check_options(options: Mapping[str, Mapping[str, Any]], methods: Sequence[s
         get_method(method).parse(given)
 
 
-def _index(corpus: Search | None) -> tuple[Bm25Index, Search] | None:
-    if corpus is None:
-        return None
-    return Bm25Index(load_corpus(corpus.corpus), top_k=corpus.top_k, max_words=corpus.max_words), corpus
+def _environment(search: Search | None) -> Environment | None:
+    return None if search is None else Environment(open_retriever(search), search)
 
 
 def _described(entry: Benchmark, items: Sequence[Item]) -> Questions:

@@ -15,9 +15,9 @@ from prefdelta.evaluation.statistics import Array, Difference, paired_difference
 from prefdelta.merging.in_memory import merge_in_memory
 from prefdelta.merging.registry import get_method
 from prefdelta.merging.scale import Scale
-from prefdelta.recipe import Sampling, Search
+from prefdelta.recipe import Sampling
 from prefdelta.records import Item
-from prefdelta.retrieval import Bm25Index
+from prefdelta.search import Environment
 
 
 class Validation:
@@ -34,7 +34,7 @@ class Validation:
         items: validation items by benchmark, at least two of each.
         scorers: the scorer of each benchmark.
         sampling: how answers are drawn.
-        search: the index to search and its settings, if the model may search.
+        search: what the model may search, and how.
         seed: of the random numbers.
         extra_weights: as in :func:`prefdelta.merging.merge`.
         scored: called after each evaluation.
@@ -52,7 +52,7 @@ class Validation:
         items: Mapping[str, Sequence[Item]],
         scorers: Mapping[str, str],
         sampling: Sampling,
-        search: tuple[Bm25Index, Search] | None = None,
+        search: Environment | None = None,
         seed: int = 0,
         extra_weights: Literal["refuse", "drop"] = "refuse",
         scored: Callable[[], None] | None = None,

@@ -24,13 +24,13 @@ from prefdelta.merging.labels import tell_apart
 from prefdelta.merging.registry import Method, Options, get_method
 from prefdelta.merging.report import MergeReport, model_card
 from prefdelta.merging.scale import Scale
-from prefdelta.merging.stack import Stack
 from prefdelta.merging.tally import Measured, Result, Tally, compared
 from prefdelta.merging.threads import one_thread
 
 REPORT_NAME = "prefdelta_merge.json"
 
 _WORKERS = 2  # modules merged at once, each on one thread; memory grows with it
+_AHEAD = 4  # modules under way: while a large one is waited for, small ones go on; merged ones take little memory
 
 
 def merge(
@@ -84,7 +84,7 @@ def merge(
     info = merged_info(opened)
 
     factors = [1.0] * len(opened) if weights is None else list(weights)
-    walk = Walk(opened, chosen, checked, factors, scale, rank)
+    walk = Walk(opened, chosen, checked, factors, scale, rank, stored)
     tally = Tally(opened, labels, factors)
     with (
         staged_folder(target, overwrite=overwrite) as folder,
@@ -93,7 +93,8 @@ def merge(
     ):
         hashing = [beside.submit(getattr, adapter, "fingerprint") for adapter in opened]
         stream = walk.stream(modules, tally, progress)
-        ranks = write_files(folder, stream, like=info, dtype=stored, rank="servable" if rank == "servable" else rank)
+        padding: int | Literal["servable"] | None = "servable" if rank == "servable" else rank
+        ranks = write_files(folder, stream, like=info, dtype=stored, rank=padding, names=modules)
         for hashed in hashing:
             hashed.result()
         report = tally.report(
@@ -111,7 +112,7 @@ def merge(
 
 
 class _Done(NamedTuple):
-    """One merged module: its numbers and its scaled update."""
+    """One merged module: its numbers and its scaled update, in the type it is to be stored in."""
 
     measured: Measured
     delta: LowRank
@@ -128,6 +129,7 @@ class Walk:
         weights: Sequence[float],
         scale: Scale,
         rank: int | str | None,
+        dtype: torch.dtype,
     ) -> None:
         self._adapters = adapters
         self._method = method
@@ -135,29 +137,28 @@ class Walk:
         self._weights = weights
         self._scale = scale
         self._rank = rank
+        self._dtype = dtype
 
     def stream(
         self, modules: Sequence[str], tally: Tally, progress: Callable[[int, int], None] | None
     ) -> Iterator[tuple[str, LowRank]]:
         """Merge module by module, a few at a time; results come, and are counted, in the order of ``modules``."""
-        ahead = min(_WORKERS, os.cpu_count() or 1)
+        workers = min(_WORKERS, os.cpu_count() or 1)
         waiting: deque[Future[_Done]] = deque()
         left = iter(modules)
-        with ThreadPoolExecutor(ahead, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            waiting.extend(pool.submit(self._merge_module, module) for module in islice(left, ahead))
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            waiting.extend(pool.submit(self._merge_module, module) for module in islice(left, _AHEAD))
             for count in range(1, len(modules) + 1):
                 done = waiting.popleft().result()
                 tally.add(done.measured)
                 yield done.measured.entry.module, done.delta
-                # The next one starts only now, so that no more than ``ahead`` modules are ever in memory.
                 waiting.extend(pool.submit(self._merge_module, module) for module in islice(left, 1))
                 if progress is not None:
                     progress(count, len(modules))
 
     def _merge_module(self, module: str) -> _Done:
         """Load, merge, cut, scale. Pure but for reading, so that it may run on any thread."""
-        present, loaded = updates_of(self._adapters, module)
-        deltas = Stack(loaded)
+        present, deltas = updates_of(self._adapters, module)
         merged = self._method.run(deltas, weights=self._weights, options=self._options, module=module)
         delta, kept = merged.delta, merged.notes.get("kept_energy", 1.0)
         limit = SERVABLE_RANKS[-1] if self._rank == "servable" else self._rank
@@ -167,7 +168,7 @@ class Walk:
         inner = inner_products(delta, deltas)
         result = Result(module, delta.shape, delta.rank, delta.norm(), inner, kept, merged.notes)
         measured = compared(result, present, gram(deltas), weights=self._weights, scale=self._scale)
-        return _Done(measured, delta.scaled(measured.entry.scale).balanced())
+        return _Done(measured, delta.scaled(measured.entry.scale).balanced().to(self._dtype))
 
 
 def merged_info(adapters: Sequence[Adapter]) -> AdapterInfo:

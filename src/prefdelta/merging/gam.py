@@ -35,11 +35,13 @@ class GamOptions(Options):
 
 
 class _Part(NamedTuple):
-    """One update as U C Vᵀ in coefficients over the stack: U = B X, V = Aᵀ Y, orthonormal, X and Y ``(R, k)``.
+    """One update as U C Vᵀ in coefficients over its own factors: U = Bᵢ X, V = Aᵢᵀ Y, orthonormal, X and Y ``(rᵢ, k)``.
 
-    C is diag(S) only if need be: GAM does not depend on the bases of the subspaces that U and V span.
+    C is diag(S) only if need be: GAM does not depend on the bases of the subspaces that U and V span. ``span`` is the
+    update's place in the stack.
     """
 
+    span: slice
     X: Tensor
     core: Tensor
     Y: Tensor
@@ -129,13 +131,53 @@ def gam_norm_matched(deltas: Sequence[LowRank], *, weights: Sequence[float], opt
     It separates the direction that GAM finds from the magnitude that it leaves.
     """
     aligned = _align(deltas, weights, options)
-    merged = aligned.assembled()
-    norm = merged.norm()
+    norm = aligned.assembled().norm()
     factor = average(deltas, weights=weights).norm() / norm if norm else 1.0
-    return Merged(merged.scaled(factor), {**aligned.notes, "rescaled_by": factor})
+    return Merged(aligned._replace(S=aligned.S * factor).assembled(), {**aligned.notes, "rescaled_by": factor})
+
+
+class _Turned(NamedTuple):
+    """The updates that have directions, turned towards the reference, each with its share of the mean."""
+
+    stack: Stack
+    parts: dict[int, _Part]
+    share: dict[int, float]
+    notes: dict[str, float]
+
+
+def aligned_parts(deltas: Sequence[LowRank], options: GamOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """GAM's parts at equal weights: Ū ``(d_out, r)``, the aligned cores S̃ᵢ ``(N, r, r)`` and V̄ᵀ ``(r, d_in)``.
+
+    Ū (mean of the S̃ᵢ of updates that are not zero) V̄ᵀ is the result of :data:`gam`; the core of a zero update is 0.
+
+    Raises:
+        PrefdeltaError: ``reference`` is no adapter's position.
+    """
+    turned = _turn(deltas, [1.0] * len(deltas), options)
+    aligned = _mean(turned)
+    bases = turned.stack.within(aligned.X, aligned.Y)
+    cores = aligned.S.new_zeros(len(deltas), *aligned.S.shape)
+    for index, part in turned.parts.items():
+        cores[index] = part.core
+    return bases.B, cores, bases.A
 
 
 def _align(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOptions) -> _Aligned:
+    return _mean(_turn(deltas, weights, options))
+
+
+def _mean(turned: _Turned) -> _Aligned:
+    rank = max((part.X.shape[1] for part in turned.parts.values()), default=0)
+    x, y = (turned.stack.left.new_zeros(turned.stack.rank, rank) for _ in range(2))
+    core = x.new_zeros(rank, rank)
+    for index, part in turned.parts.items():
+        x[part.span] = turned.share[index] * part.X
+        core += turned.share[index] * part.core
+        y[part.span] = turned.share[index] * part.Y
+    return _Aligned(turned.stack, x, core, y, turned.notes)
+
+
+def _turn(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOptions) -> _Turned:
     if isinstance(options.reference, int) and options.reference >= len(deltas):
         raise PrefdeltaError(f"GAM's reference is {options.reference}, but there are {len(deltas)} adapters (from 0).")
     if min(weights) < 0:
@@ -145,34 +187,32 @@ def _align(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOpti
     present = [index for index, part in enumerate(parts) if len(part.core) and weights[index] > 0]
     notes: dict[str, float] = {"left_out": float(len(deltas) - len(present))}
     if not present:
-        nothing = stack.left.new_zeros(len(stack.left), 0)
-        return _Aligned(stack, nothing, nothing[:0], nothing, notes)
+        return _Turned(stack, {}, {}, notes)
     share = shares([weights[index] for index in present])
     if isinstance(options.reference, int):
         reference = _reference(parts, present, options.reference)
-        target_x, target_y = parts[reference].X, parts[reference].Y
+        chosen = parts[reference]
+        towards_u, towards_v = stack.left[:, chosen.span] @ chosen.X, stack.right[:, chosen.span] @ chosen.Y
         notes["reference"] = float(reference)
     else:
         reference = None
-        target_x = _chordal_mean([parts[index].X for index in present], share, stack.left)
-        target_y = _chordal_mean([parts[index].Y for index in present], share, stack.right)
-    towards_u, towards_v = stack.left @ target_x, stack.right @ target_y
+        spans = [parts[index].span for index in present]
+        towards_u = _chordal_mean([parts[index].X for index in present], spans, share, stack.left)
+        towards_v = _chordal_mean([parts[index].Y for index in present], spans, share, stack.right)
     cosines = [1.0]
-    x, y = torch.zeros_like(target_x), torch.zeros_like(target_y)
-    core = x.new_zeros(x.shape[1], x.shape[1])
-    for index, weight in zip(present, share, strict=True):
+    turned = {}
+    for index in present:
         part = parts[index]
         if index == reference:
             rotation_u = rotation_v = torch.eye(len(part.core), dtype=torch.float64)
         else:
-            rotation_u, cosine_u = _procrustes(part.X.T @ towards_u)
-            rotation_v, cosine_v = _procrustes(part.Y.T @ towards_v)
+            rotation_u, cosine_u = _procrustes(part.X.T @ towards_u[part.span])
+            rotation_v, cosine_v = _procrustes(part.Y.T @ towards_v[part.span])
             cosines += [cosine_u, cosine_v]
-        x += weight * (part.X @ rotation_u)
-        core += weight * (rotation_u.T @ part.core @ rotation_v)
-        y += weight * (part.Y @ rotation_v)
+        core = rotation_u.T @ part.core @ rotation_v
+        turned[index] = _Part(part.span, part.X @ rotation_u, core, part.Y @ rotation_v)
     notes["smallest_cosine"] = min(cosines)
-    return _Aligned(stack, x, core, y, notes)
+    return _Turned(stack, turned, dict(zip(present, share, strict=True)), notes)
 
 
 def _part(stack: Stack, index: int, tolerance: float) -> _Part:
@@ -180,11 +220,10 @@ def _part(stack: Stack, index: int, tolerance: float) -> _Part:
 
     Directions whose singular value is at most ``tolerance`` times the largest are left out.
     """
-    span, size = stack.spans[index], len(stack.left)
-    triangles = stack.triangles[index]
+    span, triangles = stack.spans[index], stack.triangles[index]
     if triangles is None:  # an update without columns: the stack is well conditioned
-        nothing = stack.left.new_zeros(size, 0)
-        return _Part(nothing, nothing[:0], nothing)
+        nothing = stack.left.new_zeros(0, 0)
+        return _Part(span, nothing, nothing, nothing)
     left, right = triangles
     core = left @ right.T
     eye = torch.eye(len(core), dtype=torch.float64)
@@ -194,9 +233,7 @@ def _part(stack: Stack, index: int, tolerance: float) -> _Part:
         u, s, vt = torch.linalg.svd(core)
         keep = int((s > tolerance * s[0]).sum())
         x, core, y = x @ u[:, :keep], torch.diag(s[:keep]), y @ vt[:keep].T
-    placed_x, placed_y = core.new_zeros(size, len(core)), core.new_zeros(size, len(core))
-    placed_x[span], placed_y[span] = x, y
-    return _Part(placed_x, core, placed_y)
+    return _Part(span, x, core, y)
 
 
 def _reference(parts: Sequence[_Part], present: Sequence[int], wanted: int) -> int:
@@ -207,18 +244,23 @@ def _reference(parts: Sequence[_Part], present: Sequence[int], wanted: int) -> i
     return max(widest, key=lambda index: float(torch.linalg.matrix_norm(parts[index].core)))
 
 
-def _chordal_mean(bases: Sequence[Tensor], share: Sequence[float], gram: Tensor) -> Tensor:
-    """The leading left singular vectors of [√s₁ U₁ … √s_N U_N], as many as the widest basis has columns.
+def _chordal_mean(bases: Sequence[Tensor], spans: Sequence[slice], share: Sequence[float], gram: Tensor) -> Tensor:
+    """The products of the stack's columns with the leading left singular vectors of [√s₁ U₁ … √s_N U_N].
 
-    They span the subspace with the least Σ sᵢ (chordal distance to span Uᵢ)². GAM does not depend on which basis of
-    it is taken, since a rotation of the reference turns Ū, S̄ and V̄ along with it. Bases, and the result, are
-    coefficients over the stack, whose cross products are ``gram``; the leading singular values are at least √(1/N),
-    so that going through their squares costs no accuracy.
+    There are as many of these as the widest basis has columns. They span the subspace with the least Σ sᵢ (chordal
+    distance to span Uᵢ)². GAM does not depend on which basis of it is taken, since a rotation of the reference turns
+    Ū, S̄ and V̄ along with it. Bases are coefficients over the columns at ``spans`` of the stack, whose cross products
+    are ``gram``; the leading singular values are at least √(1/N), so that going through their squares costs no
+    accuracy.
     """
-    columns = torch.cat([basis * part**0.5 for basis, part in zip(bases, share, strict=True)], dim=1)
+    columns = gram.new_zeros(len(gram), sum(basis.shape[1] for basis in bases))
+    start = 0
+    for basis, span, part in zip(bases, spans, share, strict=True):
+        columns[span, start : start + basis.shape[1]] = basis * part**0.5
+        start += basis.shape[1]
     squares, vectors = torch.linalg.eigh(columns.T @ gram @ columns)
     count = max(basis.shape[1] for basis in bases)
-    return columns @ (vectors[:, -count:] / squares[-count:].sqrt())
+    return gram @ columns @ (vectors[:, -count:] / squares[-count:].sqrt())
 
 
 def _procrustes(products: Tensor) -> tuple[Tensor, float]:

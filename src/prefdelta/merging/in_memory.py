@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
+
 from prefdelta.adapter import Adapter, MemoryAdapter
 from prefdelta.merging.engine import Walk, merged_info, stored_dtype
 from prefdelta.merging.inputs import check_arguments, common_modules
@@ -36,7 +38,7 @@ def merge_in_memory(
     check_arguments(adapters, None, weights, scale, None, extra_weights)
     labels = tell_apart([adapter.path for adapter in adapters])
     factors = [1.0] * len(adapters) if weights is None else list(weights)
-    walk = Walk(adapters, chosen, checked, factors, scale, None)
+    walk = Walk(adapters, chosen, checked, factors, scale, None, torch.float64)
     with one_thread():
         updates = dict(walk.stream(common_modules(adapters, labels), Tally(adapters, labels, factors), None))
     name = f"{method} of {', '.join(labels)}"

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from prefdelta.adapter import Adapter
-from prefdelta.adapter.config import common_info
+from prefdelta.adapter.storage import Storage, split_name
 from prefdelta.errors import PrefdeltaError
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.report import list_names
 from prefdelta.merging.scale import Scale, check_scale
+from prefdelta.merging.stack import Stack
 
 
 def check_arguments(
@@ -59,6 +60,7 @@ def common_modules(adapters: Sequence[Adapter], labels: Sequence[str]) -> list[s
     Raises:
         PrefdeltaError: a module has two shapes or two kinds, or an adapter shares no module with the others.
     """
+    _check_storage(adapters, labels)
     shapes: dict[str, tuple[tuple[int, int], str]] = {}
     for adapter, label in zip(adapters, labels, strict=True):
         for module in adapter.modules:
@@ -68,12 +70,8 @@ def common_modules(adapters: Sequence[Adapter], labels: Sequence[str]) -> list[s
                     f"module {module} is {shape[0]}x{shape[1]} in {first} but {adapter.shape(module)[0]}x"
                     f"{adapter.shape(module)[1]} in {label}; the adapters belong to different base models."
                 )
-    embeddings = common_info(adapter.info for adapter in adapters).embeddings
     for index, adapter in enumerate(adapters):
         own = set(adapter.modules)
-        clash = sorted((own & embeddings) - adapter.info.embeddings)
-        if clash:
-            raise PrefdeltaError(f"module {clash[0]} is a linear layer in {labels[index]} but an embedding in another.")
         others = {module for place, other in enumerate(adapters) if place != index for module in other.modules}
         if len(adapters) > 1 and not own & others:
             raise PrefdeltaError(
@@ -83,14 +81,33 @@ def common_modules(adapters: Sequence[Adapter], labels: Sequence[str]) -> list[s
     return sorted(shapes)
 
 
-def updates_of(adapters: Sequence[Adapter], module: str) -> tuple[list[int], list[LowRank]]:
-    """The positions of the adapters that have the module, and every adapter's update of it, zero where it has none.
+def _check_storage(adapters: Sequence[Adapter], labels: Sequence[str]) -> None:
+    """Refuse one layer in two kinds, and stacks of parameters that two adapters wrap differently."""
+    first: dict[str, tuple[Storage, str]] = {}
+    wrapped: dict[tuple[str, ...], str] = {}
+    for adapter, label in zip(adapters, labels, strict=True):
+        info = adapter.info
+        for layer in dict.fromkeys(split_name(module)[0] for module in adapter.modules):
+            kind, other = first.setdefault(layer, (info.stored(layer), label))
+            if kind != info.stored(layer):
+                raise PrefdeltaError(
+                    f"layer {layer} is {info.stored(layer).kind} in {label} but {kind.kind} in {other}; the adapters "
+                    "belong to different base models."
+                )
+        if info.target_parameters:
+            wrapped.setdefault(info.target_parameters, label)
+    if len(wrapped) > 1:
+        (one, mine), (two, yours) = list(wrapped.items())[:2]
+        raise PrefdeltaError(
+            f"{mine} adapts the stacked parameters {', '.join(one)} and {yours} {', '.join(two)}; PEFT tells such "
+            "layers apart by how it nests them, so both must adapt the same ones."
+        )
 
-    Updates come in float64.
-    """
+
+def updates_of(adapters: Sequence[Adapter], module: str) -> tuple[list[int], Stack]:
+    """The positions of the adapters that have the module, and every adapter's update of it, zero where it has none."""
     present = [index for index, adapter in enumerate(adapters) if module in adapter.modules]
-    shape = adapters[present[0]].shape(module)
-    return present, [
-        adapter.load(module, torch.float64) if index in present else LowRank.zero(shape)
-        for index, adapter in enumerate(adapters)
-    ]
+    # The type of a zero update is the narrowest, so that it widens no other.
+    nothing = LowRank.zero(adapters[present[0]].shape(module), torch.bfloat16), 1.0
+    read = [adapter.stored(module) if index in present else nothing for index, adapter in enumerate(adapters)]
+    return present, Stack.of([delta for delta, _ in read], [scaling for _, scaling in read])

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from prefdelta.lowrank import LowRank, Svd, concat
-from prefdelta.merging.joint import nearest_isometry
+from prefdelta.merging.joint import nearest_isometry, on_cores
 from prefdelta.merging.registry import Merged, Options, method
 
 _PAPER = "No Task Left Behind (isotropic merging), arXiv 2502.04959"
@@ -26,6 +26,7 @@ class IsoOptions(Options):
     paper=_PAPER + ", Iso-C.",
     options=IsoOptions,
 )
+@on_cores
 def iso_c(deltas: Sequence[LowRank], *, weights: Sequence[float], options: IsoOptions) -> Merged:
     """ΔW = σ̄ U Vᵀ with Σ wᵢ ΔWᵢ = U S Vᵀ and σ̄ the mean of the singular values.
 
@@ -58,6 +59,7 @@ class IsoCtsOptions(IsoOptions):
     paper=_PAPER + ", Iso-CTS.",
     options=IsoCtsOptions,
 )
+@on_cores
 def iso_cts(deltas: Sequence[LowRank], *, weights: Sequence[float], options: IsoCtsOptions) -> Merged:
     """ΔW = σ̄ U* V*ᵀ, of k common directions and s directions of each update.
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from prefdelta.lowrank import SVD_TOLERANCE, LowRank, peak_signs
+from prefdelta.merging.registry import Merged
 from prefdelta.merging.stack import Stack
 from prefdelta.thinqr import thin_qr
+
+
+def on_cores(function: Callable[..., Merged]) -> Callable[..., Merged]:
+    """Let a method that commutes with rotations of the module's input and output work on R x R cores.
+
+    f(Uᵀ ΔWᵢ V) = Uᵀ f(ΔWᵢ) V for orthogonal U and V, so it makes no difference, but it costs O(R³) instead of
+    O((d_out + d_in) R²) beside the QR factors and the way back.
+    """
+
+    @wraps(function)
+    def run(deltas: Sequence[LowRank], **arguments: Any) -> Merged:
+        stack = Stack.of(deltas)
+        merged = function(stack.cores, **arguments)
+        return Merged(stack.lifted(merged.delta), merged.notes)
+
+    return run
 
 
 def output_basis(deltas: Sequence[LowRank], tolerance: float = SVD_TOLERANCE) -> tuple[Tensor, Tensor]:

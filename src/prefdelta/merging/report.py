@@ -116,7 +116,7 @@ def model_card(report: MergeReport, base_model: str | None) -> str:
         + (f" ({_options(report.options)})" if report.options else "")
         + f" at scale {report.scale if isinstance(report.scale, str) else format(report.scale, 'g')}.",
         "",
-        "| adapter | weight | modules | norm of ΔW | projection kept | SHA-256 begins |",
+        "| adapter | weight | modules | norm of ΔW | projection kept | BLAKE3 begins |",
         "|---|---|---|---|---|---|",
         *rows,
         "",

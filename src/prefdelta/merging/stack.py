@@ -2,59 +2,76 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import overload
 
 import torch
 from torch import Tensor
 
 from prefdelta.lowrank import SVD_TOLERANCE, LowRank, leading_triples, rooted
-from prefdelta.thinqr import ThinQr, cholesky_triangle, thin_qr
-
-_CHUNK = 64  # columns of a cross product computed at once; only blocks on and below the diagonal are
-
-_CANCELLED = 1e-5  # a squared norm below this share of its terms has lost too many digits
+from prefdelta.merging.tall import Tall
+from prefdelta.merging.within import Within
+from prefdelta.thinqr import ThinQr, cholesky_triangle
 
 
 class Stack(Sequence[LowRank]):
-    """The updates ΔWᵢ = BᵢAᵢ as B = [B₁ … B_N] ``(d_out, R)`` and A = [A₁; …; A_N] ``(R, d_in)``, float64.
+    """The updates ΔWᵢ = BᵢAᵢ as B = [B₁ … B_N] ``(d_out, R)`` and A = [A₁; …; A_N] ``(R, d_in)``.
 
-    It is the sequence of the updates, and beside that holds what most methods ask for more than once: BᵀB and AAᵀ,
-    from which come all inner products and the QR factors. At r·N columns these products are the larger part of any
-    merge's cost.
+    It is the sequence of the updates, in float64, and beside that holds what most methods ask for more than once: BᵀB
+    and AAᵀ, from which come all inner products and the QR factors. At r·N columns these products are the larger part
+    of any merge's cost. The factors themselves stay in the type they came in, and are converted only by whoever asks
+    for them: most methods need them as :meth:`within` or :attr:`cores` do, a few rows at a time.
 
     Attributes:
-        spans: the columns of B that belong to each update.
+        outputs: B.
+        inputs: Aᵀ.
     """
 
-    def __init__(self, deltas: Sequence[LowRank]) -> None:
-        self._deltas = [delta.to(torch.float64) for delta in deltas]
-        ends = accumulate((delta.rank for delta in deltas), initial=0)
-        self.spans = tuple(slice(start, end) for start, end in pairwise(ends))
+    def __init__(self, outputs: Tall, inputs: Tall) -> None:
+        self.outputs = outputs
+        self.inputs = inputs
 
     @staticmethod
-    def of(deltas: Sequence[LowRank]) -> Stack:
-        """Stack updates of one shape; a stack is returned as it is."""
-        return deltas if isinstance(deltas, Stack) else Stack(deltas)
+    def of(deltas: Sequence[LowRank], factors: Sequence[float] | None = None) -> Stack:
+        """Stack updates of one shape, each times its factor if there are any; a stack is returned as it is."""
+        if isinstance(deltas, Stack):
+            return deltas
+        ones = [1.0] * len(deltas)
+        return Stack(
+            Tall([delta.B for delta in deltas], ones if factors is None else factors, lying=False),
+            Tall([delta.A for delta in deltas], ones, lying=True),
+        )
 
-    @cached_property
+    @property
     def B(self) -> Tensor:
         """All left factors."""
-        return torch.cat([delta.B for delta in self._deltas], dim=1)
+        return self.outputs.dense
 
-    @cached_property
+    @property
     def A(self) -> Tensor:
         """All right factors."""
-        return torch.cat([delta.A for delta in self._deltas], dim=0)
+        return self.inputs.dense.T
+
+    @property
+    def spans(self) -> tuple[slice, ...]:
+        """The columns of B that belong to each update."""
+        return self.outputs.spans
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(d_out, d_in)`` of the updates."""
+        return self.outputs.shape[0], self.inputs.shape[0]
 
     @property
     def rank(self) -> int:
         """R = Σ rᵢ."""
         return self.spans[-1].stop
+
+    @cached_property
+    def _deltas(self) -> list[LowRank]:
+        ones = [torch.ones(span.stop - span.start, dtype=torch.float64) for span in self.spans]
+        return [Within(self.outputs.only(index), self.inputs.only(index), one, one) for index, one in enumerate(ones)]
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -69,30 +86,25 @@ class Stack(Sequence[LowRank]):
     def __iter__(self) -> Iterator[LowRank]:
         return iter(self._deltas)
 
-    @cached_property
+    @property
     def left(self) -> Tensor:
         """BᵀB, ``(R, R)``."""
-        return _cross([self.B] if self._narrow else [delta.B for delta in self._deltas])
-
-    @cached_property
-    def right(self) -> Tensor:
-        """AAᵀ, ``(R, R)``."""
-        return _cross([self.A.T] if self._narrow else [delta.A.T for delta in self._deltas])
+        return self.outputs.gram
 
     @property
-    def _narrow(self) -> bool:
-        """Whether the updates have so few columns that products with all of them at once are quicker."""
-        return self.rank < _CHUNK // 2 * len(self)
+    def right(self) -> Tensor:
+        """AAᵀ, ``(R, R)``."""
+        return self.inputs.gram
 
-    @cached_property
+    @property
     def output_qr(self) -> ThinQr:
         """The QR factors of B."""
-        return thin_qr(self.B, self.left)
+        return self.outputs.qr
 
-    @cached_property
+    @property
     def input_qr(self) -> ThinQr:
         """The QR factors of Aᵀ."""
-        return thin_qr(self.A.T, self.right)
+        return self.inputs.qr
 
     @cached_property
     def triangles(self) -> list[tuple[Tensor, Tensor] | None]:
@@ -106,9 +118,24 @@ class Stack(Sequence[LowRank]):
     @property
     def T(self) -> Stack:
         """The stack of the ΔWᵢᵀ."""
-        turned = Stack([delta.T for delta in self._deltas])
-        turned.__dict__ |= {"left": self.right, "right": self.left}
-        return turned
+        return Stack(self.inputs, self.outputs)
+
+    @cached_property
+    def cores(self) -> Stack:
+        """The same updates in the orthonormal bases of B = Q_B R_B and Aᵀ = Q_A R_A: ΔWᵢ = Q_B Cᵢ Q_Aᵀ exactly.
+
+        A method that commutes with rotations of the module's input and output may work on these, matrices of side R
+        at most, and have its result :meth:`lifted`.
+        """
+        left, right = self.output_qr.R, self.input_qr.R.T
+        return Stack.of([LowRank(left[:, span], right[span]) for span in self.spans])
+
+    def lifted(self, core: LowRank) -> LowRank:
+        """Q_B C Q_Aᵀ, for a C ``(R, R)`` in the bases of :attr:`cores`."""
+        left, right = self.outputs.coefficients(core.B), self.inputs.coefficients(core.A.T)
+        if left is None or right is None:
+            return LowRank(self.output_qr.turn(core.B), self.input_qr.turn(core.A.T).T)
+        return self.within(left, right)
 
     def gram(self) -> Tensor:
         """G with Gᵢⱼ = ⟨ΔWᵢ, ΔWⱼ⟩_F, ``(N, N)``."""
@@ -116,11 +143,12 @@ class Stack(Sequence[LowRank]):
 
     def inner(self, delta: LowRank) -> Tensor:
         """⟨ΔW, ΔWᵢ⟩ for every i, ``(N,)``."""
-        if isinstance(delta, Within) and delta.stack is self:
-            return self._by_update(((delta.X.T @ self.left) * (delta.Y.T @ self.right)).sum(dim=0))
-        factors = delta.to(torch.float64)
-        products = (factors.B.T @ self.B) * (factors.A @ self.A.T)
-        return self._by_update(products.sum(dim=0))
+        if isinstance(delta, Within) and delta.outputs is self.outputs and delta.inputs is self.inputs:
+            left, right = delta.products()
+        else:
+            factors = delta.to(torch.float64)
+            left, right = self.outputs.against(factors.B), self.inputs.against(factors.A.T)
+        return self._by_update((left * right).sum(dim=1))
 
     def spread(self, weights: Sequence[float]) -> Tensor:
         """One weight per update as one per column of B, ``(R,)``."""
@@ -128,27 +156,22 @@ class Stack(Sequence[LowRank]):
         return torch.tensor(list(weights), dtype=torch.float64).repeat_interleave(repeats)
 
     def within(self, X: Tensor, Y: Tensor) -> Within:
-        """The update B X Yᵀ A, from X and Y ``(R, k)``."""
-        if self._narrow:
-            return Within(self.B @ X, Y.T @ self.A, self, X, Y)
-        rows, columns = self._deltas[0].shape
-        left, right = X.new_zeros(rows, X.shape[1]), X.new_zeros(X.shape[1], columns)
-        for delta, span in zip(self._deltas, self.spans, strict=True):
-            left.addmm_(delta.B, X[span])
-            right.addmm_(Y[span].T, delta.A)
-        return Within(left, right, self, X, Y)
+        """The update B X Yᵀ A, from X and Y ``(R, k)``, or ``(R,)`` for diagonal ones."""
+        return Within(self.outputs, self.inputs, X, Y)
 
     def weighted(self, weights: Sequence[float]) -> LowRank:
         """Σ wᵢ ΔWᵢ, exact, at rank R."""
         factors = self.spread(weights)
-        return Within(self.B * factors, self.A, self, torch.diag(factors), torch.eye(len(factors), dtype=torch.float64))
+        return self.within(factors, torch.ones_like(factors))
 
     def truncated(self, weights: Sequence[float], rank: int) -> tuple[LowRank, float]:
         """:meth:`LowRank.truncated` of Σ wᵢ ΔWᵢ."""
         if not self.rank:
-            return LowRank.zero(self[0].shape), 1.0
+            return LowRank.zero(self.shape), 1.0
         core = (self.output_qr.R * self.spread(weights)) @ self.input_qr.R.T
-        return rooted(*leading_triples(self.output_qr, core, self.input_qr, rank, SVD_TOLERANCE))
+        as_is = ThinQr(core, lambda columns: columns)
+        small, kept = rooted(*leading_triples(as_is, core, as_is, rank, SVD_TOLERANCE))
+        return self.lifted(small), kept
 
     def well_conditioned(self) -> Stack:
         """The same updates, each with factors fit for Cholesky-QR.
@@ -156,7 +179,7 @@ class Stack(Sequence[LowRank]):
         Columns that add nothing (padding with zeros, an untrained B) are left out; a factor whose columns are too
         near to one another is replaced by the canonical SVD's.
         """
-        if all(found or not delta.rank for found, delta in zip(self.triangles, self, strict=True)):
+        if all(found or span.start == span.stop for found, span in zip(self.triangles, self.spans, strict=True)):
             return self
         return Stack.of([self._conditioned(index) for index in range(len(self))])
 
@@ -175,38 +198,3 @@ class Stack(Sequence[LowRank]):
     def _by_update(self, values: Tensor) -> Tensor:
         """Sum the last dimension over the columns of each update."""
         return torch.stack([values[..., span].sum(dim=-1) for span in self.spans], dim=-1)
-
-
-@dataclass(frozen=True, eq=False)
-class Within(LowRank):
-    """An update B X Yᵀ A whose factors are combinations of a stack's: its norm and products are known from small ones.
-
-    Attributes:
-        stack: the stack.
-        X: ``(R, k)``.
-        Y: ``(R, k)``.
-    """
-
-    stack: Stack
-    X: Tensor
-    Y: Tensor
-
-    def norm(self) -> float:
-        """‖ΔW‖_F. Where the terms cancel, products would lose it, and it is computed from the factors."""
-        left, right = self.X.T @ self.stack.left @ self.X, self.Y.T @ self.stack.right @ self.Y
-        square = float((left * right).sum())
-        terms = float(torch.linalg.matrix_norm(left) * torch.linalg.matrix_norm(right))
-        return math.sqrt(square) if square > _CANCELLED * terms else super().norm()
-
-
-def _cross(blocks: Sequence[Tensor]) -> Tensor:
-    """MᵀM for M the blocks side by side, about half of it by symmetry."""
-    pieces = [piece for block in blocks for piece in block.split(_CHUNK, dim=1)]
-    starts = list(accumulate((piece.shape[1] for piece in pieces), initial=0))
-    products = blocks[0].new_empty(starts[-1], starts[-1])
-    for i, left in enumerate(pieces):
-        for j, right in enumerate(pieces[: i + 1]):
-            block = left.T @ right
-            products[starts[i] : starts[i + 1], starts[j] : starts[j + 1]] = block
-            products[starts[j] : starts[j + 1], starts[i] : starts[i + 1]] = block.T
-    return products

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from prefdelta.lowrank import LowRank
-from prefdelta.merging.joint import nearest_isometry
+from prefdelta.merging.joint import nearest_isometry, on_cores
 from prefdelta.merging.registry import Merged, Options, method
 
 
@@ -27,6 +27,7 @@ class TsvOptions(Options):
     paper="Task Singular Vectors (TSV-M), arXiv 2412.00081, algorithm 1.",
     options=TsvOptions,
 )
+@on_cores
 def tsv_m(deltas: Sequence[LowRank], *, weights: Sequence[float], options: TsvOptions) -> Merged:
     """ΔW = U⊥ diag(w₁S₁, …, w_NS_N) V⊥ᵀ.
 

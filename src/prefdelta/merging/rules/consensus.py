@@ -18,10 +18,13 @@ def signed_mean(values: Tensor, weights: Tensor) -> Tensor:
     weights this is the paper's disjoint mean; a negative weight turns its update around before the vote. Entries
     whose sum is exactly 0 elect no sign and become 0.
     """
-    factors = weights.to(values.dtype)[:, None, None]
-    weighted = values * factors
-    elected = torch.sign(weighted.sum(dim=0))
-    agreeing = (torch.sign(weighted) == elected) & (elected != 0)
-    total = torch.where(agreeing, weighted, 0.0).sum(dim=0)
-    share = torch.where(agreeing, factors.abs(), 0.0).sum(dim=0)
-    return torch.where(share > 0, total / share, 0.0)
+    factors = weights.to(values.dtype)
+    sizes = factors.abs()
+    flat = values.reshape(len(values), -1)
+    elected = torch.sign(factors @ flat)
+    # What points the elected way, as a positive number: each pass over all values is dear, so there are few.
+    agreeing = (flat * elected).mul_(torch.sign(factors)[:, None]).clamp_(min=0)
+    total = sizes @ agreeing
+    share = sizes @ agreeing.sign_()
+    # Where nothing agrees, the total is 0 as well.
+    return (elected * total / share.clamp_(min=torch.finfo(share.dtype).tiny)).reshape(values.shape[1:])

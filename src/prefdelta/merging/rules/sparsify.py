@@ -50,8 +50,16 @@ def fit_magnitude(stream: Stream, options: MagnitudeOptions, context: Context) -
     if options.density == 1:
         return lambda block: block.values
     kept = max(1, int(options.density * rows * columns))
-    least = stream.largest_magnitudes([kept])[:, :, None]
-    return lambda block: torch.where(block.values.abs() >= least, block.values, 0.0)
+    least = stream.largest_magnitudes([kept])
+    below = torch.nextafter(least, torch.zeros_like(least)).flatten().tolist()
+
+    def keep(block: Block) -> Tensor:
+        kept = torch.empty_like(block.values)
+        for array, limit, out in zip(block.values, below, kept, strict=True):
+            torch.hardshrink(array, limit, out=out)
+        return kept
+
+    return keep
 
 
 class BreadcrumbsOptions(Options):

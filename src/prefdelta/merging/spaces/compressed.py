@@ -15,6 +15,7 @@ from prefdelta.merging.registry import Merged, Options
 from prefdelta.merging.rules.stream import Stream
 from prefdelta.merging.spaces.core import between
 from prefdelta.merging.spaces.space import Coordinates, Space
+from prefdelta.merging.stack import Stack
 
 _STEPS = 1000
 _GAIN = 1e-6  # the authors' tolerance: stop when the relative error falls by less
@@ -43,9 +44,10 @@ def enter(deltas: Sequence[LowRank], options: CompressedOptions) -> Coordinates:
 
     Cost: O((d_out + d_in) R² + R³) and O(N R² k) a step, R = Σ rᵢ.
     """
-    left, _ = output_basis(deltas)
-    right, _ = input_basis(deltas)
-    cores = torch.stack([(left.T @ delta.B) @ (delta.A @ right) for delta in deltas])
+    stack = Stack.of(deltas)
+    left, _ = output_basis(stack.cores)
+    right, _ = input_basis(stack.cores)
+    cores = torch.stack([(left.T @ core.B) @ (core.A @ right) for core in stack.cores])
     norms = torch.linalg.matrix_norm(cores)
     rescaled = cores / norms[:, None, None] * (options.beta * norms + (1 - options.beta) * norms.mean())[:, None, None]
     rank = options.rank or max(delta.rank for delta in deltas)
@@ -54,7 +56,7 @@ def enter(deltas: Sequence[LowRank], options: CompressedOptions) -> Coordinates:
     kept = float((coordinates**2).sum() / (cores**2).sum())
 
     def back(merged: RowBlocks) -> Merged:
-        return Merged(between(left @ u, merged, right @ v), {"inside_subspaces": kept})
+        return Merged(stack.lifted(between(left @ u, merged, right @ v)), {"inside_subspaces": kept})
 
     return Coordinates(Stream.of(coordinates), back)
 

@@ -24,13 +24,14 @@ def enter(deltas: Sequence[LowRank], options: Options) -> Coordinates:
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ.
     """
     stack = Stack.of(deltas)
-    u, _ = output_basis(stack)
-    v, _ = input_basis(stack)
-    left, right = u.T @ stack.B, stack.A @ v
-    cores = torch.stack([left[:, span] @ right[span] for span in stack.spans])
+    small = stack.cores
+    u, _ = output_basis(small)
+    v, _ = input_basis(small)
+    left, right = u.T @ small.B, small.A @ v
+    cores = torch.stack([left[:, span] @ right[span] for span in small.spans])
 
     def back(merged: RowBlocks) -> Merged:
-        return Merged(between(u, merged, v))
+        return Merged(stack.lifted(between(u, merged, v)))
 
     return Coordinates(Stream.of(cores), back)
 

@@ -34,8 +34,8 @@ def enter(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates:
     """
     flipped = options.shared == "input"
     stack = Stack.of(deltas).T if flipped else Stack.of(deltas)
-    u, _ = output_basis(stack)
-    left = u.T @ stack.B
+    u, _ = output_basis(stack.cores)
+    left = u.T @ stack.cores.B
     count, rows, columns = len(stack), u.shape[1], stack[0].shape[1]
     if 8 * count * rows * columns <= _HELD:
         values = torch.empty(count, rows, columns, dtype=torch.float64)
@@ -47,7 +47,7 @@ def enter(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates:
         coordinates = rows_of(inner, torch.float64)
 
     def back(merged: RowBlocks) -> Merged:
-        delta = LowRank(u, merged.dense())
+        delta = LowRank(stack.output_qr.turn(u), merged.dense())
         return Merged(delta.T if flipped else delta)
 
     return Coordinates(coordinates, back)
