@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
-import datasets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trl import apply_chat_template, is_conversational
 
 from prefdelta.errors import PrefdeltaError
 from prefdelta.pairs.card import data_card
-from prefdelta.pairs.pairing import has_format, make_pairs, reverse_labels, shuffle_labels, to_trl
+from prefdelta.pairs.filters import has_format
+from prefdelta.pairs.pairing import make_pairs, reverse_labels, shuffle_labels
 from prefdelta.recipe import Filters
 from prefdelta.records import Item, Pair, Sample, Span
-from tiny import tiny_tokenizer
 
 ITEMS = [Item(f"i{number}", "ab"[number % 2], ({"role": "user", "content": f"q{number}"},)) for number in range(6)]
 
@@ -35,17 +33,18 @@ def test_every_item_is_counted_once_and_order_is_the_items() -> None:
         ("i3", "b", "same", "same"),  # one ended, the other was cut: not identical
     ]
     assert pairs[0].prompt == ITEMS[0].messages
-    assert (counts.items, counts.missing, counts.identical, counts.format, counts.pairs) == (6, 2, 1, 1, 2)
+    assert (counts.items, counts.pairs) == (6, 2)
+    assert counts.dropped == {"missing": 2, "identical": 1, "format": 1}
 
 
 def test_who_wrote_a_text_makes_a_difference() -> None:
     pairs, counts = make_pairs(ITEMS[:1], [_sample(0, "a", shown="b")], [_sample(0, "ab")], Filters())
     assert len(pairs) == 1
-    assert counts.identical == 0
+    assert counts.dropped == {}
 
 
 def test_nothing_left_is_an_error_with_counts() -> None:
-    with pytest.raises(PrefdeltaError, match=r"6 items: 5 without .* 0 with identical .* 1 whose .*\(finished\)"):
+    with pytest.raises(PrefdeltaError, match=r"6 items: dropped 5 missing, 1 format"):
         make_pairs(ITEMS, [_sample(0, "x", "length")], [_sample(0, "y")], Filters(format="finished"))
     with pytest.raises(PrefdeltaError, match="answered already"):
         make_pairs(ITEMS, [_sample(0, "x")] * 2, [_sample(0, "y")], Filters())
@@ -109,18 +108,6 @@ def test_half_of_the_labels_are_reversed() -> None:
     assert same == pytest.approx(1000, abs=4 * 500**0.5)
 
 
-def test_trl_reads_our_rows() -> None:
-    row = to_trl(_pairs(1)[0])
-    assert is_conversational(row)
-    texts = apply_chat_template(dict(row), tiny_tokenizer())
-    assert texts["prompt"].startswith("<|im_start|>user\n?<|im_end|>\n<|im_start|>assistant\n")
-    assert texts["chosen"].endswith("good one<|im_end|>\n")
-    assert texts["rejected"].endswith("bad<|im_end|>\n")
-    table = datasets.Dataset.from_list([row])
-    assert table[0]["chosen"] == [{"role": "assistant", "content": "good one"}]
-    assert table[0]["chat_template_kwargs"] == {"enable_thinking": False}
-
-
 def test_the_card_tells_counts_origin_and_lengths() -> None:
     chosen = [_sample(number, "two words", shown="more words here") for number in range(4)]
     rejected = [_sample(number, "one", "length") for number in range(3)] + [_sample(3, "three more words")]
@@ -131,7 +118,7 @@ def test_the_card_tells_counts_origin_and_lengths() -> None:
     lines = Counter(card.splitlines())
     for line in (
         "| asked | 6 |",
-        "| dropped: not answered by both | 2 |",
+        "| dropped: not answered as the rule needs | 2 |",
         "| **pairs** | 4 |",
         "| a | 2 |",
         "| b | 2 |",
@@ -141,4 +128,4 @@ def test_the_card_tells_counts_origin_and_lengths() -> None:
         "| ended by the model, % | 100.0 | 25.0 |",
     ):
         assert lines[line] == 1, line
-    assert "In 75.0 % of the pairs the chosen answer has more words" in card
+    assert "| after the filters | 9.0 | 6.2 | 75.0 | 25.0 | +0.555 |" in lines

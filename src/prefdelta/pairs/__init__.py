@@ -1,1 +1,1 @@
-"""Questions in, preference pairs out: prompts, answers of two models, and which of them is preferred."""
+"""Answers in, preferences out: scores, pairs and triples, what is dropped from them, and other tools' formats."""

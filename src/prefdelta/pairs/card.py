@@ -7,40 +7,66 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
+from prefdelta.pairs.lengths import LengthBias
 from prefdelta.pairs.pairing import PairCounts
+from prefdelta.recipe import Pairing
 from prefdelta.records import Pair, Sample, to_json
 
+BY_ORDER = "The weak model wrote `chosen` and the weaker one `rejected`; no judge looked at them"
+_PREFERRED = {
+    "order": BY_ORDER,
+    "score": "Of the answers of two models, `chosen` has the higher score",
+    "best-worst": "Of all answers, `chosen` has the highest score and `rejected` the lowest",
+    "same-source": "One and the same model wrote both; `chosen` has its highest score and `rejected` its lowest",
+}
+_REASONS = {
+    "missing": "not answered as the rule needs",
+    "identical": "identical answers",
+    "tied": "equal scores",
+    "small_gap": "scores too close",
+    "large_gap": "scores too far apart",
+    "format": "chosen answer fails the format filter",
+    "identical_within": "identical after truncation",
+    "length_ratio": "one answer is too much longer than the other",
+    "duplicate": "question asked before",
+    "length_balance": "to balance the lengths",
+}
 
-def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any]) -> str:
+
+def preferred_by(pairing: Pairing) -> str:
+    """In words, who is preferred and why."""
+    agreed = "; their scores agree with that" if pairing.rule == "order" and pairing.needs_scores else ""
+    return _PREFERRED[pairing.rule] + agreed
+
+
+def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any], *, preferred: str = BY_ORDER) -> str:
     """The card, in Markdown.
 
     Args:
         pairs: the pairs themselves, at least one.
         counts: what became of all items.
         about: where the pairs come from: models, sampling, filters, as plain values.
+        preferred: in words, without a full stop, who is preferred and why.
     """
-    longer = mean(_words(pair.chosen) > _words(pair.rejected) for pair in pairs)
     parts = [
         "# Preference pairs",
-        "`pairs.jsonl` has one pair a line: to `prompt`, the answer `chosen` is preferred over `rejected`. The weak "
-        "model wrote `chosen` and the weaker one `rejected`; no judge looked at them, and either may be right or "
-        "wrong. Spans whose `source` is `environment` were shown to the model, not written by it.",
+        "`pairs.jsonl` has one pair a line: to `prompt`, the answer `chosen` is preferred over `rejected`. "
+        f"{preferred}. Either may be right or wrong. Spans whose `source` is `environment` were shown to the model, "
+        "not written by it.",
         "## Origin",
         f"```json\n{json.dumps(json.loads(to_json(about)), indent=2, sort_keys=True, ensure_ascii=False)}\n```",
         "## Counts",
-        _table(
+        table(
             ("", "items"),
             [
                 ("asked", counts.items),
-                ("dropped: not answered by both", counts.missing),
-                ("dropped: identical answers", counts.identical),
-                ("dropped: chosen answer fails the format filter", counts.format),
+                *((f"dropped: {_told(reason)}", count) for reason, count in counts.dropped.items()),
                 ("**pairs**", counts.pairs),
             ],
         ),
-        _table(("task", "pairs"), sorted(_per_task(pairs).items())),
+        table(("task", "pairs"), sorted(_per_task(pairs).items())),
         "## Answers",
-        _table(
+        table(
             ("", "chosen", "rejected"),
             [
                 _line("words written, mean", pairs, lambda samples: mean(map(_words, samples))),
@@ -50,10 +76,29 @@ def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any
                 _line("ended by the model, %", pairs, lambda samples: 100 * mean(map(_stopped, samples))),
             ],
         ),
-        f"In {100 * longer:.1f} % of the pairs the chosen answer has more words than the rejected one. Far from 50 % a "
-        "student may learn length instead of anything better. Tokens are 0 where answers were imported without them.",
+        "Tokens are 0 where answers were imported without them.",
+        "## Length bias",
+        "Far from a balance, a student may learn length instead of anything better. Lengths are characters that the "
+        "model itself wrote; the log ratio is the mean of log(chosen / rejected).",
+        table(
+            ("", "chosen, mean", "rejected, mean", "chosen longer, %", "rejected longer, %", "log ratio"),
+            [
+                _bias("as paired", counts.lengths_before),
+                _bias("after the filters", counts.lengths_after),
+            ],
+        ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _told(reason: str) -> str:
+    name, _, detail = reason.partition(": ")
+    return f"question is in the evaluation set {detail}" if name == "contaminated" else _REASONS.get(name, name)
+
+
+def _bias(label: str, bias: LengthBias) -> tuple[str, ...]:
+    shares = (f"{100 * share:.1f}" for share in (bias.chosen_longer, bias.rejected_longer))
+    return label, f"{bias.chosen:.1f}", f"{bias.rejected:.1f}", *shares, f"{bias.log_ratio:+.3f}"
 
 
 def _line(label: str, pairs: Sequence[Pair], value: Callable[[Sequence[Sample]], float]) -> tuple[str, str, str]:
@@ -81,6 +126,7 @@ def _per_task(pairs: Sequence[Pair]) -> dict[str, int]:
     return found
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,34 +1,39 @@
-"""Two models' answers to the same questions become preference pairs."""
+"""Two models' answers to the same questions become preference pairs; and what the controls make of pairs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.recipe import Filters
+from prefdelta.pairs.filters import Evaluated, filter_pairs
+from prefdelta.pairs.lengths import LengthBias, length_bias
+from prefdelta.pairs.rules import Proposal, by_order
+from prefdelta.recipe import Filters, Questions
 from prefdelta.records import Item, Pair, Sample
-
-_TAG = re.compile(r"</?(?:search|answer)>")
 
 
 @dataclass(frozen=True)
 class PairCounts:
     """What became of the items.
 
-    ``missing``: one side has no answer. ``identical``: both sides say the same and end the same way, so nothing is
-    preferred. ``format``: the chosen answer fails the format filter. An item is counted at the first that applies.
+    Attributes:
+        items: how many there are.
+        dropped: reason -> how many pairs (or, where it made none, items) were dropped for it, in the order in which
+            rule and filters look; each is counted at the first that applies.
+        pairs: how many pairs are left.
+        lengths_before: the length bias of the pairs that the rule proposed.
+        lengths_after: that of the pairs that are left.
     """
 
     items: int
-    missing: int
-    identical: int
-    format: int
+    dropped: Mapping[str, int]
     pairs: int
+    lengths_before: LengthBias
+    lengths_after: LengthBias
 
 
 def make_pairs(
@@ -36,59 +41,59 @@ def make_pairs(
 ) -> tuple[list[Pair], PairCounts]:
     """Pair the answers to each item, in the order of the items: ``chosen``'s is preferred over ``rejected``'s.
 
-    Who is preferred goes by which model answered, not by which answer is right (PDA section 4.1).
+    Who is preferred goes by which model answered, not by which answer is right (PDA section 4.1). Where there are
+    several answers to an item, those with one index are paired.
 
     Args:
         items: the questions.
-        chosen: answers of the weak model, at most one an item.
-        rejected: answers of the weaker model, at most one an item.
+        chosen: answers of the weak model.
+        rejected: answers of the weaker model.
         filters: which pairs are dropped beside identical ones.
 
     Raises:
-        PrefdeltaError: a side answers an item twice, or no pair is left; the message has the counts.
+        PrefdeltaError: a side answers an item twice with one index, or no pair is left; the message has the counts.
     """
-    ours, theirs = _by_item(chosen), _by_item(rejected)
-    pairs: list[Pair] = []
-    dropped = {"missing": 0, "identical": 0, "format": 0}
-    for item in items:
-        good, bad = ours.get(item.id), theirs.get(item.id)
-        if good is None or bad is None:
-            dropped["missing"] += 1
-        elif (good.spans, good.finish) == (bad.spans, bad.finish):
-            dropped["identical"] += 1
-        elif not has_format(good, filters.format):
-            dropped["format"] += 1
-        else:
-            pairs.append(Pair(item.id, item.task, item.messages, good, bad))
-    counts = PairCounts(items=len(items), pairs=len(pairs), **dropped)
+    return finish_pairs(items, by_order(items, chosen, rejected), filters)
+
+
+def finish_pairs(
+    items: Sequence[Item],
+    proposal: Proposal,
+    filters: Filters,
+    *,
+    questions: Questions | None = None,
+    evaluated: Evaluated | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> tuple[list[Pair], PairCounts]:
+    """Filter what a rule proposes, and count.
+
+    Args:
+        items: the questions.
+        proposal: of a rule in :mod:`prefdelta.pairs.rules`.
+        filters: which pairs are dropped.
+        questions: how the items were dressed, so that filters compare questions and not the words around them.
+        evaluated: the questions of each evaluation set, for decontamination.
+        tokenizer: the student's, for ``filters.identical_within``.
+
+    Raises:
+        PrefdeltaError: no pair is left, or a filter lacks what it needs.
+    """
+    pairs, lost = filter_pairs(
+        proposal.pairs, filters, questions=questions, evaluated=evaluated or {}, tokenizer=tokenizer
+    )
+    dropped = {**proposal.dropped, **lost}
     if not pairs:
+        told = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
         raise PrefdeltaError(
-            f"no pair is left of {counts.items} items: {counts.missing} without an answer on both sides, "
-            f"{counts.identical} with identical answers, {counts.format} whose chosen answer fails the format filter "
-            f"({filters.format}); look at the answers, or change filters.format."
+            f"no pair is left of {len(items)} items: dropped {told or 'nothing'}; look at the answers, or change "
+            "filters and pairing."
         )
-    return pairs, counts
-
-
-def has_format(sample: Sample, rule: str | None) -> bool:
-    """Whether an answer keeps a format rule; ``None`` asks for nothing.
-
-    ``finished``: the model ended its turn. ``answer-tags``: it did, and what it wrote is any number of closed
-    ``<search>`` s, then one ``<answer>...</answer>``, and nothing after.
-    """
-    if rule is None:
-        return True
-    if sample.finish != "stop":
-        return False
-    if rule == "finished":
-        return True
-    text = sample.own_text.rpartition("</think>")[2].rstrip() if sample.thinking else sample.own_text.rstrip()
-    tags = _TAG.findall(text)
-    searches, answer = tags[:-2], tags[-2:]
-    return (
-        text.endswith("</answer>")
-        and answer == ["<answer>", "</answer>"]
-        and searches == ["<search>", "</search>"] * (len(searches) // 2)
+    return pairs, PairCounts(
+        items=len(items),
+        dropped=dropped,
+        pairs=len(pairs),
+        lengths_before=length_bias(proposal.pairs),
+        lengths_after=length_bias(pairs),
     )
 
 
@@ -103,25 +108,5 @@ def reverse_labels(pairs: Sequence[Pair]) -> list[Pair]:
     return [_reversed(pair) for pair in pairs]
 
 
-def to_trl(pair: Pair) -> Mapping[str, Any]:
-    """A pair as TRL's conversational preference row.
-
-    TRL has no notion of text that the model read: search results become part of the answer there.
-    """
-    return {
-        "prompt": [dict(message) for message in pair.prompt],
-        "chosen": [{"role": "assistant", "content": pair.chosen.text}],
-        "rejected": [{"role": "assistant", "content": pair.rejected.text}],
-        "chat_template_kwargs": {"enable_thinking": pair.chosen.thinking},
-    }
-
-
 def _reversed(pair: Pair) -> Pair:
     return replace(pair, chosen=pair.rejected, rejected=pair.chosen)
-
-
-def _by_item(samples: Sequence[Sample]) -> dict[str, Sample]:
-    found = {sample.item: sample for sample in samples}
-    if len(found) < len(samples):
-        raise PrefdeltaError(f"{len(samples) - len(found)} answers are to an item that is answered already; keep one.")
-    return found

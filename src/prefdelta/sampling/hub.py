@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.errors import PrefdeltaError, did_you_mean
-from prefdelta.pairs.choices import letters, with_options
 from prefdelta.recipe import Questions
 from prefdelta.records import Item
+from prefdelta.sampling.choices import letters, with_options
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 _WHOLE = "train"  # what datasets calls the content of one file; also the split where none is named

@@ -9,11 +9,13 @@ from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 from prefdelta.chat import completion_ids, encode, prompt_ids
 from prefdelta.errors import PrefdeltaError
 from prefdelta.models import LoadedModel
-from prefdelta.pairs.agent import TurnEnd, observation, query
-from prefdelta.pairs.sampling import Request, TransformersSampler
-from prefdelta.recipe import Sampling
+from prefdelta.recipe import Sampling, Search
 from prefdelta.records import Document, Item, Sample, Span
 from prefdelta.retrieval import Bm25Index
+from prefdelta.sampling.agent import TurnEnd
+from prefdelta.sampling.local import TransformersSampler
+from prefdelta.sampling.request import Request
+from prefdelta.search import PROTOCOLS, Environment
 from tiny import tiny_model, tiny_tokenizer
 
 CORPUS = [
@@ -36,7 +38,7 @@ def random_model() -> LoadedModel:
 
 
 def _sampler(loaded: LoadedModel, **settings: float) -> TransformersSampler:
-    return TransformersSampler(loaded, Sampling(**{"temperature": 1, "max_new_tokens": 24, **settings}), None, 0)  # type: ignore[arg-type]
+    return TransformersSampler(loaded, Sampling(**{"temperature": 1, "max_new_tokens": 24, **settings}))  # type: ignore[arg-type]
 
 
 def test_answers_depend_on_the_seed_and_not_on_the_batch(random_model: LoadedModel) -> None:
@@ -71,33 +73,16 @@ def test_an_answer_is_cut_where_the_context_ends(random_model: LoadedModel) -> N
     assert greedy.tokens == 1024 - length
 
 
-def test_query_is_the_text_of_the_last_search() -> None:
-    assert query("a <search> mia stone </search>") == "mia stone"
-    assert query("<search>x</search> <search>y\n</search>\n") == "y"
-    assert query("nothing opened</search>") == ""
-    assert query("<search></search>") == ""
-
-
-def test_observation_formats() -> None:
-    assert observation(CORPUS[:1], 1) == "<information>mia was born in oslo</information>"
-    assert observation([], 1) == "<information></information>"
-    assert observation(CORPUS, 3) == (
-        "\n\n<information>Doc 1(Title: Mia) mia was born in oslo\nDoc 2(Title: Leo) leo was born in lima"
-        "</information>\n\n"
-    )
-    assert observation([], 3) == "\n\n<information></information>\n\n"
-
-
 @pytest.mark.parametrize("tags", [True, False])
 @pytest.mark.parametrize("tail", ["", "\n", " "])
 def test_a_search_is_seen_however_its_tag_is_tokenized(tags: bool, tail: str) -> None:
     tokenizer = tiny_tokenizer(tags=tags)
     ids = encode(tokenizer, f"</answer><search>é</ search></search>{tail}")
-    over = TurnEnd(tokenizer, [1], searching=True)
+    over = TurnEnd(tokenizer, [1], ["</search>"])
     seen = [length for length in range(1, len(ids) + 1) if over(ids[:length])]
     overhang = 1 if tags and tail else 0  # with the tag a token of its own, the tail comes after it
     assert seen == [len(ids) - overhang]
-    assert not any(TurnEnd(tokenizer, [1], searching=False)(ids[:length]) for length in range(len(ids) + 1))
+    assert not any(TurnEnd(tokenizer, [1])(ids[:length]) for length in range(len(ids) + 1))
 
 
 DIALOGUES = {
@@ -110,22 +95,47 @@ DIALOGUES = {
 TURNS = 2
 
 
-def _expected(turns: list[str], top_k: int) -> Sample:
-    index = Bm25Index(CORPUS, top_k=top_k)
+R1_DIALOGUES = {
+    "mia": ["<search>mia born</search>", "<answer>oslo</answer>"],
+    "leo": ["lima", "<search> leo born </search>", "<answer>lima</answer>"],  # the first turn is corrected
+    "sum": ["<answer>2</answer>"],
+    "all": ["<search>mia</search>"] * 6,
+}
+
+
+def _environment(protocol: str, top_k: int) -> Environment:
+    search = Search(corpus="", protocol=protocol, top_k=top_k, max_turns=TURNS)  # type: ignore[arg-type]
+    return Environment(Bm25Index(CORPUS, top_k=top_k), search)
+
+
+def _expected(turns: list[str], environment: Environment) -> Sample:
+    protocol = environment.protocol
     spans: list[Span] = []
     for number, turn in enumerate(turns):
         spans.append(Span(turn))
+        action = protocol.read(turn, "</" not in turn)
         if number == len(turns) - 1 or number == TURNS:
             break
-        spans.append(Span(observation(index.search(query(turn)), top_k), "environment"))
+        found = environment.retriever.search_many([action.query])[0]
+        shown = protocol.observe(found, environment.settings.top_k) if action.kind == "search" else protocol.correction
+        spans.append(Span(shown, "environment"))
     return Sample("i0", tuple(spans), "length" if len(turns) > TURNS + 1 else "stop", tokens=0)
 
 
-def _fitted(tokenizer: PreTrainedTokenizerBase, top_k: int) -> Qwen3ForCausalLM:
+def _fitted(
+    tokenizer: PreTrainedTokenizerBase, dialogues: dict[str, list[str]], environment: Environment
+) -> Qwen3ForCausalLM:
     """A tiny model trained until it takes the dialogues' turns; environment tokens are not trained."""
     rows = []
-    for question, turns in DIALOGUES.items():
-        ids, mask = completion_ids(tokenizer, _expected(turns, top_k))
+    end = encode(tokenizer, "<|im_end|>")[0]
+    for question, turns in dialogues.items():
+        ids, mask = [], []
+        for span in _expected(turns, environment).spans:
+            part = encode(tokenizer, span.text)
+            if span.source == "model" and not span.text.endswith("</search>"):
+                part.append(end)
+            ids += part
+            mask += [span.source == "model"] * len(part)
         prompt = prompt_ids(tokenizer, _item(question).messages, thinking=False)
         targets = [number if own else -100 for number, own in zip(ids, mask, strict=True)]
         rows.append((prompt + ids, [-100] * len(prompt) + targets))
@@ -144,16 +154,40 @@ def _fitted(tokenizer: PreTrainedTokenizerBase, top_k: int) -> Qwen3ForCausalLM:
     return model.eval()
 
 
-@pytest.mark.parametrize(("tags", "top_k"), [(True, 1), (False, 2)])
-def test_search_conversation_is_exact(tags: bool, top_k: int) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "tags", "top_k"), [("plain", True, 1), ("plain", False, 2), ("search_r1", True, 1), ("pda", True, 2)]
+)
+def test_search_conversation_is_exact(protocol: str, tags: bool, top_k: int) -> None:
     tokenizer = tiny_tokenizer(tags=tags)
-    loaded = LoadedModel(_fitted(tokenizer, top_k), tokenizer, thinking=False)
+    dialogues = R1_DIALOGUES if protocol == "search_r1" else DIALOGUES
+    environment = _environment(protocol, top_k)
+    loaded = LoadedModel(_fitted(tokenizer, dialogues, environment), tokenizer, thinking=False)
     sampling = Sampling(temperature=0, max_new_tokens=80, batch_size=3)
-    sampler = TransformersSampler(loaded, sampling, Bm25Index(CORPUS, top_k=top_k), TURNS)
-    answers = sampler.sample([Request(_item(question), seed=0) for question in DIALOGUES])
-    for answer, turns in zip(answers, DIALOGUES.values(), strict=True):
-        expected = _expected(turns, top_k)
+    sampler = TransformersSampler(loaded, sampling, environment)
+    answers = sampler.sample([Request(_item(question), seed=0) for question in dialogues])
+    for answer, turns in zip(answers, dialogues.values(), strict=True):
+        expected = _expected(turns, environment)
         assert (answer.spans, answer.finish) == (expected.spans, expected.finish)
-        assert answer.tokens == sum(completion_ids(tokenizer, answer)[1])
-    assert answers[1].spans[1].text.strip() == "<information></information>"
     assert [span.source for span in answers[3].spans] == ["model", "environment"] * TURNS + ["model"]
+    if protocol == "plain":
+        assert answers[1].spans[1].text.strip() == "<information></information>"
+        for answer in answers:
+            assert answer.tokens == sum(completion_ids(tokenizer, answer)[1])
+    if protocol == "search_r1":
+        assert answers[1].spans[1] == Span(PROTOCOLS["search_r1"].correction, "environment")
+
+
+def test_a_turn_is_cut_at_its_limit_and_the_window_slides() -> None:
+    """A model that never stops talks in turns of 6 tokens and outgrows its context."""
+    tokenizer = tiny_tokenizer()
+    loaded = LoadedModel(tiny_model(seed=3), tokenizer, thinking=False)
+    search = Search(corpus="", protocol="search_r1", max_turns=130, turn_tokens=6, window=64)
+    sampler = TransformersSampler(
+        loaded, Sampling(temperature=1, max_new_tokens=50), Environment(Bm25Index(CORPUS, top_k=3), search)
+    )
+    (answer,) = sampler.sample([Request(_item("?"), seed=1)])
+    shown = [span.text for span in answer.spans if span.source == "environment"]
+    assert answer.tokens <= 6 * 131
+    assert len(shown) == 130
+    assert set(shown) == {PROTOCOLS["search_r1"].correction}
+    assert len(encode(tokenizer, answer.text)) > 1024

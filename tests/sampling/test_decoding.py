@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from transformers import GenerationConfig, Qwen3ForCausalLM
 
-from prefdelta.pairs.decoding import Randomness, decode_batch, draw, warpers
 from prefdelta.recipe import Sampling
+from prefdelta.sampling.decoding import Randomness, decode_batch, draw, warpers
 from tiny import tiny_model
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)

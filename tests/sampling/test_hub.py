@@ -13,9 +13,9 @@ import datasets
 import pytest
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.pairs.prompts import load_questions
 from prefdelta.recipe import Questions
 from prefdelta.records import Item
+from prefdelta.sampling.prompts import load_questions
 
 ROWS = [{"ask": f"{number}+1?", "gold": number + 1, "also": [f"0{number + 1}"]} for number in range(40)]
 
@@ -111,7 +111,7 @@ def test_a_data_set_that_cannot_be_reached(tmp_path: Path) -> None:
     """In a process of its own, because offline mode is read when the library is imported."""
     program = (
         "from prefdelta.errors import PrefdeltaError\n"
-        "from prefdelta.pairs.prompts import load_questions\n"
+        "from prefdelta.sampling.prompts import load_questions\n"
         "from prefdelta.recipe import Questions\n"
         "try:\n"
         "    load_questions(Questions(source='openai/gsm8k', config='main', format='huggingface'))\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from prefdelta import micro
 from prefdelta.errors import PrefdeltaError
-from prefdelta.pairs import hub, mmlu_pro
 from prefdelta.recipe import Prompts, Questions
-from prefdelta.records import Item, read_rows
+from prefdelta.records import Item, Message, read_rows
+from prefdelta.sampling import alpaca_eval, gsm8k, hub, mmlu_pro
 
 _MICRO = "micro:"
 _QUESTION = "{question}"
@@ -72,6 +72,10 @@ def _bare(questions: Questions, count: int | None) -> list[Item]:
         items, split_already = hub.load(questions)
     elif questions.format == "mmlu-pro":
         items, split_already = [mmlu_pro.item(entry) for entry in mmlu_pro.load(Path(source))], False
+    elif questions.format == "gsm8k-solutions":
+        items, split_already = gsm8k.items(Path(source)), False
+    elif questions.format == "alpaca-eval":
+        items, split_already = alpaca_eval.items(Path(source)), False
     else:
         items, split_already = read_rows(Path(source).expanduser(), Item), False
     return list(items) if split_already else _part(items, questions)
@@ -108,3 +112,16 @@ def _dressed(item: Item, questions: Questions) -> Item:
         system = [{"role": "system", "content": questions.system}]
     asked = {**last, "content": questions.template.replace(_QUESTION, last["content"])}
     return replace(item, messages=(*system, *questions.examples, *earlier, asked))
+
+
+def undressed(messages: Sequence[Message], questions: Questions | None) -> str:
+    """What is left of a dressed prompt without system prompt, worked examples and template: the question itself."""
+    spoken = [message["content"] for message in messages if message["role"] != "system"]
+    if questions is None:
+        return "\n".join(spoken)
+    worked = [message["content"] for message in questions.examples]
+    if spoken[: len(worked)] == worked:
+        spoken = spoken[len(worked) :]
+    before, _, after = questions.template.partition(_QUESTION)
+    *earlier, last = spoken
+    return "\n".join([*earlier, last.removeprefix(before).removesuffix(after)])

@@ -12,10 +12,10 @@ import pytest
 
 from prefdelta.errors import PrefdeltaError
 from prefdelta.evaluation.scoring import SCORERS
-from prefdelta.pairs import mmlu_pro
-from prefdelta.pairs.prompts import load_questions
-from prefdelta.pairs.responses import import_responses
 from prefdelta.recipe import Imported, Questions
+from prefdelta.sampling import mmlu_pro
+from prefdelta.sampling.prompts import load_questions
+from prefdelta.sampling.responses import import_responses
 
 ENTRY = {
     "question_id": 7,

@@ -9,9 +9,9 @@ import pytest
 
 from prefdelta import micro
 from prefdelta.errors import PrefdeltaError
-from prefdelta.pairs.prompts import draw_prompts, load_questions
 from prefdelta.recipe import Prompts, Questions
 from prefdelta.records import Item, write_rows
+from prefdelta.sampling.prompts import draw_prompts, load_questions
 
 
 @pytest.fixture

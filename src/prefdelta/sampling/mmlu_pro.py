@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, TypedDict, cast
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.pairs.choices import with_options
 from prefdelta.records import Item, Sample, Span
+from prefdelta.sampling.choices import with_options
 
 _NEXT_QUESTION = re.compile(r"\n+Question:")
 

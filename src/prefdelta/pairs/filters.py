@@ -1,0 +1,139 @@
+"""Which pairs are dropped, in a fixed order, each counted under the first filter that drops it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from prefdelta.chat import completion_ids, prompt_ids
+from prefdelta.errors import PrefdeltaError
+from prefdelta.pairs.lengths import balanced, within_ratio
+from prefdelta.pairs.similar import NgramIndex, near_duplicates
+from prefdelta.recipe import Filters, Questions
+from prefdelta.records import Pair, Sample
+from prefdelta.sampling.prompts import undressed
+
+_TAG = re.compile(r"</?(?:search|answer)>")
+
+Evaluated = Mapping[str, Sequence[str]]
+"""Name of an evaluation set -> its questions."""
+
+_Keep = Callable[[Sequence[Pair]], list[bool]]
+
+
+def filter_pairs(
+    pairs: Sequence[Pair],
+    filters: Filters,
+    *,
+    questions: Questions | None = None,
+    evaluated: Evaluated,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> tuple[list[Pair], dict[str, int]]:
+    """Apply all filters that are asked for; the balance of lengths comes last, on what is left.
+
+    Returns:
+        The pairs that are kept, in their order, and how many each filter dropped.
+
+    Raises:
+        PrefdeltaError: ``filters.identical_within`` is asked for without a tokenizer, or ``filters.decontaminate``
+            without an evaluation set.
+    """
+    kept, dropped = list(pairs), {}
+    for reason, keep in _wanted(filters, questions, evaluated, tokenizer):
+        flags = keep(kept)
+        dropped[reason] = flags.count(False)
+        kept = [pair for pair, flag in zip(kept, flags, strict=True) if flag]
+    return kept, dropped
+
+
+def has_format(sample: Sample, rule: str | None) -> bool:
+    """Whether an answer keeps a format rule; ``None`` asks for nothing.
+
+    ``finished``: the model ended its turn. ``answer-tags``: it did, and what it wrote is any number of closed
+    ``<search>`` s, then one ``<answer>...</answer>``, and nothing after.
+    """
+    if rule is None:
+        return True
+    if sample.finish != "stop":
+        return False
+    if rule == "finished":
+        return True
+    text = sample.own_text.rpartition("</think>")[2].rstrip() if sample.thinking else sample.own_text.rstrip()
+    tags = _TAG.findall(text)
+    searches, answer = tags[:-2], tags[-2:]
+    return (
+        text.endswith("</answer>")
+        and answer == ["<answer>", "</answer>"]
+        and searches == ["<search>", "</search>"] * (len(searches) // 2)
+    )
+
+
+def _wanted(
+    filters: Filters, questions: Questions | None, evaluated: Evaluated, tokenizer: PreTrainedTokenizerBase | None
+) -> list[tuple[str, _Keep]]:
+    wanted: list[tuple[str, _Keep]] = []
+    if filters.format is not None:
+        wanted.append(("format", lambda pairs: [has_format(pair.chosen, filters.format) for pair in pairs]))
+    if filters.identical_within is not None:
+        if tokenizer is None:
+            raise PrefdeltaError("filters.identical_within counts tokens of the student; name the student.")
+        wanted.append(("identical_within", _differ_within(tokenizer, filters.identical_within)))
+    limit = filters.max_length_ratio
+    if limit is not None:
+        wanted.append(("length_ratio", lambda pairs: [within_ratio(pair, limit) for pair in pairs]))
+    if filters.duplicates is not None:
+        wanted.append(("duplicate", _first_of_alike(filters, questions)))
+    if filters.decontaminate is not None:
+        if not evaluated:
+            raise PrefdeltaError("filters.decontaminate compares with evaluation sets; none is given.")
+        for name, texts in evaluated.items():
+            index = NgramIndex(texts, filters.decontaminate)
+            wanted.append((f"contaminated: {name}", _unlike(index, questions)))
+    if filters.balance_lengths:
+        wanted.append(("length_balance", balanced))
+    return wanted
+
+
+def _differ_within(tokenizer: PreTrainedTokenizerBase, limit: int) -> _Keep:
+    """Pairs whose first ``limit`` tokens, prompt included, differ between chosen and rejected."""
+
+    def differs(pair: Pair) -> bool:
+        room = limit - len(prompt_ids(tokenizer, pair.prompt, pair.chosen.thinking))
+        chosen, rejected = (
+            [part[:room] for part in completion_ids(tokenizer, sample)] for sample in (pair.chosen, pair.rejected)
+        )
+        return room > 0 and chosen != rejected
+
+    return lambda pairs: [differs(pair) for pair in pairs]
+
+
+def _first_of_alike(filters: Filters, questions: Questions | None) -> _Keep:
+    """Pairs whose question is the first of its kind; the several pairs of one question stay together."""
+
+    def keep(pairs: Sequence[Pair]) -> list[bool]:
+        asked: dict[str, str] = {}
+        for pair in pairs:
+            asked.setdefault(pair.chosen.item, undressed(pair.prompt, questions))
+        texts = list(asked.values())
+        if filters.duplicates == "exact":
+            plain = [" ".join(text.split()).casefold() for text in texts]
+            first = {text: place for place, text in reversed(list(enumerate(plain)))}
+            again = [first[text] != place for place, text in enumerate(plain)]
+        else:
+            again = near_duplicates(texts, filters.near_similarity)
+        repeated = {item for item, flag in zip(asked, again, strict=True) if flag}
+        seen: set[tuple[str, str, str]] = set()
+        flags = []
+        for pair in pairs:
+            row = (pair.chosen.item, pair.chosen.text, pair.rejected.text)
+            flags.append(pair.chosen.item not in repeated and row not in seen)
+            seen.add(row)
+        return flags
+
+    return keep
+
+
+def _unlike(index: NgramIndex, questions: Questions | None) -> _Keep:
+    return lambda pairs: [not index.shares(undressed(pair.prompt, questions)) for pair in pairs]

@@ -1,0 +1,147 @@
+"""Which answers make a pair: by who gave them, or by their scores.
+
+A rule proposes pairs and counts the answers that made none. Filters come after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.pairs.candidates import Candidate, Pool, best, worst
+from prefdelta.recipe import Pairing
+from prefdelta.records import Item, Pair, Sample
+
+
+@dataclass
+class Proposal:
+    """The pairs that a rule proposes, and how many it did not, by reason.
+
+    ``missing``: an item without the answers that the rule needs. ``identical``: both say the same and end the same
+    way. ``tied``: both have the same score. ``small_gap``, ``large_gap``: their scores are closer or farther apart
+    than asked.
+    """
+
+    pairs: list[Pair] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count what made no pair."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+
+def by_order(items: Sequence[Item], chosen: Sequence[Sample], rejected: Sequence[Sample]) -> Proposal:
+    """Bigger over smaller (PDA section 4.1): answer k of one model is preferred over answer k of the other.
+
+    Raises:
+        PrefdeltaError: a side answers an item twice with one index.
+    """
+    sides = [_by_answer(side) for side in (chosen, rejected)]
+    indices = _indices([*chosen, *rejected])
+    proposal = Proposal()
+    for item in items:
+        for index in sorted(indices.get(item.id, {0})):
+            good, bad = (side.get((item.id, index)) for side in sides)
+            if good is None or bad is None:
+                proposal.drop("missing")
+            else:
+                _propose(proposal, item, good, bad, index)
+    return proposal
+
+
+def by_score(items: Sequence[Item], sources: Sequence[Pool], pairing: Pairing) -> Proposal:
+    """Pair scored answers as ``pairing`` says.
+
+    Args:
+        items: the questions.
+        sources: the candidates of each model: the weak and the weaker one for the rules ``order`` and ``score``, any
+            number for the others. Among equal scores an earlier source comes first.
+        pairing: the rule and the gaps between scores that are kept.
+
+    Returns:
+        The pairs in the order of the items.
+
+    Raises:
+        PrefdeltaError: the rule compares two models, and there are not two.
+    """
+    if pairing.rule in ("order", "score") and len(sources) != 2:
+        raise PrefdeltaError(f"the pairing rule {pairing.rule!r} compares two models; {len(sources)} are given.")
+    rule = RULES[pairing.rule]
+    proposal = Proposal()
+    for item in items:
+        found = list(rule([source.get(item.id, ()) for source in sources]))
+        if not found:
+            proposal.drop("missing")
+        for good, bad in found:
+            gap = good.score - bad.score
+            if gap == 0 and pairing.rule != "order":
+                proposal.drop("tied")
+            elif pairing.min_gap is not None and gap < pairing.min_gap:
+                proposal.drop("small_gap")
+            elif pairing.max_gap is not None and gap > pairing.max_gap:
+                proposal.drop("large_gap")
+            else:
+                one_by_one = pairing.rule in ("order", "score")
+                _propose(proposal, item, good.sample, bad.sample, good.sample.index if one_by_one else 0)
+    return proposal
+
+
+_Sides = Sequence[Sequence[Candidate]]
+_Proposed = Iterator[tuple[Candidate, Candidate]]
+
+
+def _order(sides: _Sides) -> _Proposed:
+    first, second = sides
+    others = {entry.sample.index: entry for entry in second}
+    for entry in first:
+        if entry.sample.index in others:
+            yield entry, others[entry.sample.index]
+
+
+def _score(sides: _Sides) -> _Proposed:
+    for one, other in _order(sides):
+        yield (one, other) if one.score >= other.score else (other, one)
+
+
+def _best_worst(sides: _Sides) -> _Proposed:
+    everything = [entry for side in sides for entry in side]
+    if len(everything) > 1:
+        yield best(everything), worst(everything)
+
+
+def _same_source(sides: _Sides) -> _Proposed:
+    several = [side for side in sides if len(side) > 1]
+    if several:
+        side = max(several, key=lambda side: best(side).score)
+        yield best(side), worst(side)
+
+
+RULES: Mapping[str, Callable[[_Sides], _Proposed]] = {
+    "order": _order,
+    "score": _score,
+    "best-worst": _best_worst,
+    "same-source": _same_source,
+}
+
+
+def _propose(proposal: Proposal, item: Item, good: Sample, bad: Sample, index: int) -> None:
+    if (good.spans, good.finish) == (bad.spans, bad.finish):
+        proposal.drop("identical")
+        return
+    name = f"{item.id}/{index}" if index else item.id
+    proposal.pairs.append(Pair(name, item.task, item.messages, good, bad))
+
+
+def _by_answer(samples: Sequence[Sample]) -> dict[tuple[str, int], Sample]:
+    found = {(sample.item, sample.index): sample for sample in samples}
+    if len(found) < len(samples):
+        raise PrefdeltaError(f"{len(samples) - len(found)} answers are to an item that is answered already; keep one.")
+    return found
+
+
+def _indices(samples: Sequence[Sample]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for sample in samples:
+        found.setdefault(sample.item, set()).add(sample.index)
+    return found

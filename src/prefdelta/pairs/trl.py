@@ -1,0 +1,158 @@
+"""Pairs as TRL's preference rows, and back: columns ``prompt``, ``chosen``, ``rejected``.
+
+Conversational rows hold messages, standard rows plain text. TRL has no notion of text that a model only read, of an
+answer that was cut off, or of tokens counted: search results become part of the answer there, and every answer is
+taught to end. What it leaves out is kept in one more column, ``prefdelta``, which TRL ignores, so that a row that comes
+back unchanged is the pair it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from prefdelta.errors import PrefdeltaError
+from prefdelta.records import Message, Pair, Sample, Span, row_from, to_json
+
+OWN = "prefdelta"
+KNOWN = frozenset({"id", "task", "prompt", "chosen", "rejected", "chat_template_kwargs", "tools", OWN})
+Form = Literal["conversational", "standard"]
+
+_SWITCH = "enable_thinking"
+
+
+def to_trl(pair: Pair, form: Form = "conversational") -> dict[str, Any]:
+    """A pair as one of TRL's rows.
+
+    Raises:
+        PrefdeltaError: the row is to be plain text, and the prompt is more than one user message, or the answers were
+            sampled in thinking mode, which plain text cannot say.
+    """
+    whole = {"id": pair.id, "task": pair.task, OWN: to_json(pair)}
+    if form == "conversational":
+        return {
+            **whole,
+            "prompt": [dict(message) for message in pair.prompt],
+            "chosen": [{"role": "assistant", "content": pair.chosen.text}],
+            "rejected": [{"role": "assistant", "content": pair.rejected.text}],
+            "chat_template_kwargs": {_SWITCH: pair.chosen.thinking},
+        }
+    if len(pair.prompt) != 1 or pair.prompt[0]["role"] != "user" or pair.chosen.thinking:
+        raise PrefdeltaError(
+            f"the pair {pair.id!r} is a conversation or was sampled in thinking mode; plain text cannot hold that: "
+            "export it as conversational rows."
+        )
+    return {
+        **whole,
+        "prompt": pair.prompt[0]["content"],
+        "chosen": pair.chosen.text,
+        "rejected": pair.rejected.text,
+    }
+
+
+def from_trl(row: Mapping[str, Any], name: str) -> Pair:
+    """One of TRL's rows as a pair.
+
+    A row without ``prompt`` has it at the beginning of both answers, as TRL allows. A plain prompt becomes one user
+    message. Answers are taken to have ended by themselves.
+
+    Args:
+        row: the row.
+        name: what it is called if it has no ``id``.
+
+    Raises:
+        PrefdeltaError: a column is missing or of the wrong kind, or the row has something that a pair cannot hold:
+            tools, several messages in an answer, another switch of the chat template.
+    """
+    for column in ("chosen", "rejected"):
+        if not isinstance(row.get(column), str | list | tuple):
+            raise PrefdeltaError(f"{name}: the column {column!r} holds neither text nor messages.")
+    if row.get("tools"):
+        raise PrefdeltaError(f"{name}: rows with tools cannot be imported.")
+    prompt, chosen, rejected = _parts(row, name)
+    thinking = _thinking(row.get("chat_template_kwargs") or {}, name)
+    known = str(row.get("id") or name)
+
+    def sample(text: str) -> Sample:
+        return Sample(known, (Span(text),) if text else (), "stop", tokens=0, thinking=thinking)
+
+    pair = Pair(known, str(row.get("task") or "imported"), prompt, sample(chosen), sample(rejected))
+    return _restored(pair, row.get(OWN), name)
+
+
+def _parts(row: Mapping[str, Any], name: str) -> tuple[tuple[Message, ...], str, str]:
+    if isinstance(row["chosen"], str):
+        prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
+        if prompt is None:
+            prompt, chosen, rejected = _split_texts(chosen, rejected)
+        if not isinstance(prompt, str) or not isinstance(rejected, str):
+            raise PrefdeltaError(f"{name}: prompt, chosen and rejected must all be text, or all be messages.")
+        return ({"role": "user", "content": prompt},), chosen, rejected
+    sides = [_messages(row[column], f"{name}, {column}") for column in ("chosen", "rejected")]
+    asked = _messages(row["prompt"], f"{name}, prompt") if row.get("prompt") is not None else []
+    if not asked:
+        shared = 0
+        while shared < min(map(len, sides)) and sides[0][shared] == sides[1][shared]:
+            shared += 1
+        # Identical answers share everything; the last message of each is the answer all the same.
+        shared = min(shared, *(len(side) - 1 for side in sides))
+        asked, sides = sides[0][:shared], [side[shared:] for side in sides]
+    for column, side in zip(("chosen", "rejected"), sides, strict=True):
+        if len(side) != 1 or side[0]["role"] != "assistant":
+            raise PrefdeltaError(f"{name}: {column!r} is not one assistant message, as a pair's answer is.")
+    return tuple(asked), _text(sides[0]), _text(sides[1])
+
+
+def _text(side: Sequence[Message]) -> str:
+    return side[0]["content"]
+
+
+def _messages(value: Any, where: str) -> list[Message]:
+    if not isinstance(value, list | tuple):
+        raise PrefdeltaError(f"{where}: prompt, chosen and rejected must all be text, or all be messages.")
+    found: list[Message] = []
+    for message in value:
+        # Columnar files give every message every key; an absent one is None.
+        given = {key: entry for key, entry in message.items() if entry is not None} if isinstance(message, dict) else {}
+        if set(given) != {"role", "content"} or not all(isinstance(entry, str) for entry in given.values()):
+            raise PrefdeltaError(f"{where}: a message is not just a role and a text: {to_json(message)[:200]}.")
+        found.append(given)
+    return found
+
+
+def _split_texts(chosen: str, rejected: Any) -> tuple[str, str, Any]:
+    """The beginning that both texts share, by TRL's rule: up to the difference, a space before it not included."""
+    if not isinstance(rejected, str):
+        return "", chosen, rejected
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+        shared += 1
+    if shared and chosen[shared - 1] == " ":
+        shared -= 1
+    return chosen[:shared], chosen[shared:], rejected[shared:]
+
+
+def _thinking(switches: Any, name: str) -> bool:
+    given = {key: value for key, value in dict(switches).items() if value is not None}
+    if set(given) - {_SWITCH}:
+        raise PrefdeltaError(
+            f"{name}: chat_template_kwargs has {min(set(given) - {_SWITCH})!r}; only {_SWITCH} is known."
+        )
+    return bool(given.get(_SWITCH, False))
+
+
+def _restored(pair: Pair, own: Any, name: str) -> Pair:
+    """The pair as it was exported, if the row still says the same."""
+    if own is None:
+        return pair
+    try:
+        before = row_from(json.loads(own), Pair)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PrefdeltaError(f"{name}: the column {OWN!r} is damaged ({error}); delete the column.") from error
+    same = (
+        (before.id, before.prompt) == (pair.id, pair.prompt)
+        and (before.chosen.text, before.rejected.text) == (pair.chosen.text, pair.rejected.text)
+        and before.chosen.thinking == pair.chosen.thinking
+    )
+    return before if same else pair

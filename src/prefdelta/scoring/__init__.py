@@ -1,0 +1,1 @@
+"""Answers in, scores out: by a reward model, by comparison with gold answers, or from a file."""
