@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from prefdelta.recipe import Lora, ModelRef, Training
-from prefdelta.records import Pair, Sample, Span
+from prefdelta.records import Pair, Sample, Span, Triple
 from prefdelta.training.data import Row, make_rows
 from tiny import tiny_model, tiny_tokenizer
 
@@ -24,6 +24,11 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
 @pytest.fixture(scope="session")
 def make_pairs() -> Callable[..., list[Pair]]:
     return _pairs
+
+
+@pytest.fixture(scope="session")
+def make_triples() -> Callable[..., list[Triple]]:
+    return _triples
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +59,14 @@ def _pairs(count: int, seed: int = 0, *, search: bool = True) -> list[Pair]:
             rejected=_sample(number, draw, search),
         )
         for number in range(count)
+    ]
+
+
+def _triples(count: int, seed: int = 0) -> list[Triple]:
+    sources, pairs = _pairs(count, seed + 1), _pairs(count, seed)
+    return [
+        Triple(pair.id, pair.task, pair.prompt, source.chosen, pair.chosen, pair.rejected)
+        for source, pair in zip(sources, pairs, strict=True)
     ]
 
 

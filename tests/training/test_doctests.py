@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import doctest
-from types import ModuleType
+from importlib import import_module
 
 import pytest
 
-from prefdelta.training import collator, losses, plan
 
-
-@pytest.mark.parametrize("module", [collator, losses, plan])
-def test_examples(module: ModuleType) -> None:
-    result = doctest.testmod(module)
+@pytest.mark.parametrize("name", ["collator", "objectives.orpo", "objectives.wrpo", "plan"])
+def test_examples(name: str) -> None:
+    result = doctest.testmod(import_module(f"prefdelta.training.{name}"))
     assert result.attempted > 0
     assert result.failed == 0

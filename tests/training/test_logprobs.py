@@ -39,7 +39,7 @@ def _lora(seed: int = 0, targets: Any = "all-linear") -> Any:
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "lm_head")])
 def test_equal_to_full_logits_with_lora(rows: tuple[Row, ...], chunk_elements: int, targets: Any) -> None:
     model = _lora(targets=targets)
-    batch = collate(rows, responses=2)
+    batch = collate(rows, positions=(0, 1))
     weights = torch.randn(batch["own"].shape, generator=torch.Generator().manual_seed(1))
     results = []
     for compute in (
@@ -57,7 +57,7 @@ def test_equal_to_full_logits_with_lora(rows: tuple[Row, ...], chunk_elements: i
 
 def test_padding_on_the_right_needs_no_mask(rows: tuple[Row, ...]) -> None:
     model = tiny_model(0)
-    batch = collate(rows, responses=2)
+    batch = collate(rows, positions=(0, 1))
     ids, own = batch["input_ids"], batch["own"]
     lengths = torch.tensor([len(row.prompt) + len(row.responses[k].ids) for k in range(2) for row in rows])
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()

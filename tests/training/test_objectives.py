@@ -2,40 +2,106 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Any, get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.recipe import Training
-from prefdelta.training.losses import LOSSES, Scores, dpo, log_odds, loss_of, orpo, orpo_full, sft
+from prefdelta.recipe import Objective, Training
+from prefdelta.recipe.training import OBJECTIVE_OPTIONS
+from prefdelta.training.objectives import OBJECTIVES, Loss, Scores, loss_of
+from prefdelta.training.objectives.orpo import log_odds
 
 LOGP = st.floats(min_value=-200, max_value=-1e-9)
+WITH_REFERENCE = [name for name, objective in OBJECTIVES.items() if objective.needs_reference]
 
 
-def _scores(chosen: list[float], rejected: list[float], **more: object) -> Scores:
-    logps = torch.tensor([chosen, rejected], dtype=torch.float64)
-    usual = {"lengths": torch.full(logps.shape, 4), "reference": torch.zeros_like(logps)}
-    return Scores(logps=logps, **{**usual, **more})  # type: ignore[arg-type]
+def _loss(objective: Any, **options: Any) -> Loss:
+    return loss_of(Training(objective=objective, **options))
 
 
-def test_dpo_is_ln_2_where_policy_and_reference_agree() -> None:
-    logps = torch.tensor([[-3.0, -1.0], [-7.0, -2.0]])
-    objective = dpo(Scores(logps=logps, lengths=torch.ones(2, 2), reference=logps), 0.1)
-    assert objective.loss.tolist() == pytest.approx([math.log(2)] * 2)
-    assert LOSSES["dpo"].at_start == math.log(2)
+def _scores(*logps: list[float], **more: object) -> Scores:
+    values = torch.tensor(logps, dtype=torch.float64)
+    usual = {"lengths": torch.full(values.shape, 4), "reference": torch.zeros_like(values)}
+    return Scores(logps=values, **{**usual, **more})  # type: ignore[arg-type]
+
+
+def _random(responses: int, rows: int = 5, seed: int = 0) -> Scores:
+    draw = torch.Generator().manual_seed(seed)
+    logps, reference = (-20 * torch.rand(responses, rows, generator=draw, dtype=torch.float64) for _ in range(2))
+    lengths = torch.randint(1, 9, (responses, rows), generator=draw)
+    return Scores(logps, lengths, reference, prompt_logps=logps[0] / 2, tokens_per_row=7.0)
+
+
+def test_every_objective_of_the_recipe_is_there_with_its_options() -> None:
+    assert set(get_args(Objective)) == set(OBJECTIVES) == set(OBJECTIVE_OPTIONS)
+    for name, objective in OBJECTIVES.items():
+        takes = set(inspect.signature(objective.function).parameters) - {"scores"}
+        assert takes == set(OBJECTIVE_OPTIONS[name]) - {"alpha_schedule"}, name
+        assert objective.needs_reference == (objective.at_start is not None)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_defaults_make_a_whole_loss(name: str) -> None:
+    loss = _loss(name)
+    outcome = loss(_random(len(loss.names)), alpha=loss.alpha(1, 2))
+    assert outcome.loss.shape == (5,)
+    assert torch.isfinite(outcome.loss).all()
+    assert Training(objective=name).model_dump() == Training(**Training(objective=name).model_dump()).model_dump()  # type: ignore[arg-type]
+
+
+def test_an_option_of_another_objective_is_an_error_that_names_the_objective() -> None:
+    with pytest.raises(ValidationError, match=r"objective 'ipo' has no option 'gamma' \(its options: beta\)"):
+        Training(objective="ipo", gamma=1.0)
+    with pytest.raises(ValidationError, match=r"objective 'sft' has no option 'beta' \(its options: none\)"):
+        Training(objective="sft", beta=0.1)
+    assert Training(objective="orpo", beta=0.3).with_objective("sft").options == {}
+
+
+@pytest.mark.parametrize("name", WITH_REFERENCE)
+@given(alpha=st.floats(0, 1), beta=st.floats(0.01, 10))
+def test_where_policy_and_reference_agree_the_loss_is_the_known_one(name: str, alpha: float, beta: float) -> None:
+    loss = _loss(name, beta=beta)
+    scores = _random(len(loss.names))
+    same = Scores(scores.logps, scores.lengths, reference=scores.logps)
+    outcome = loss(same, alpha=alpha if "alpha" in loss.options else None)
+    assert outcome.loss.tolist() == pytest.approx([loss.at_start] * 5)
+    if name not in ("ipo", "wrpo-ipo", "apo-zero", "apo-down"):
+        assert loss.at_start == math.log(2)
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "sft"])
+def test_more_of_the_rejected_answer_never_lowers_the_loss_but_where_it_should(name: str) -> None:
+    """The gradient pushes chosen up and rejected down; APO-down pushes both down, the rejected one further."""
+    loss = _loss(name)
+    scores = _random(len(loss.names))
+    logps = scores.logps.clone().requires_grad_()
+    again = Scores(logps, scores.lengths, logps.detach(), scores.prompt_logps, scores.tokens_per_row)
+    loss(again, alpha=loss.alpha(1, 2)).loss.sum().backward()
+    assert logps.grad is not None
+    if name == "apo-down":
+        assert torch.equal(logps.grad[0], torch.zeros(5, dtype=torch.float64))  # exactly between up and down at first
+    else:
+        assert (logps.grad[:-1] < 0).all()
+    assert (logps.grad[-1] > 0).all()
 
 
 def test_dpo_by_hand() -> None:
     scores = _scores([-1.0], [-3.0], reference=torch.tensor([[-2.0], [-1.0]], dtype=torch.float64))
     margin = 0.5 * ((-1.0 + 2.0) - (-3.0 + 1.0))
-    objective = dpo(scores, 0.5)
-    assert objective.loss.item() == pytest.approx(math.log1p(math.exp(-margin)))
-    assert objective.rewards is not None
-    assert objective.rewards.flatten().tolist() == pytest.approx([0.5, -1.0])
+    outcome = _loss("dpo", beta=0.5)(scores)
+    assert outcome.loss.item() == pytest.approx(math.log1p(math.exp(-margin)))
+    assert outcome.rewards is not None
+    assert outcome.rewards.flatten().tolist() == pytest.approx([0.5, -1.0])
+    smooth = _loss("dpo", beta=0.5, label_smoothing=0.1)(scores).loss.item()
+    assert smooth == pytest.approx(0.9 * math.log1p(math.exp(-margin)) + 0.1 * math.log1p(math.exp(margin)))
 
 
 @given(chosen=LOGP, rejected=LOGP)
@@ -45,7 +111,7 @@ def test_swapping_the_responses_turns_the_gradient_of_dpo_at_the_start(chosen: f
     for order in ([0, 1], [1, 0]):
         leaf = responses.clone().requires_grad_()
         logps = leaf[order][:, None]
-        dpo(Scores(logps=logps, lengths=torch.ones(2, 1), reference=logps.detach()), 0.3).loss.sum().backward()
+        _loss("dpo", beta=0.3)(Scores(logps, torch.ones(2, 1), logps.detach())).loss.sum().backward()
         assert leaf.grad is not None
         gradients.append(leaf.grad)
     assert torch.equal(gradients[0], -gradients[1])
@@ -71,28 +137,55 @@ def test_log_odds_and_their_gradient_stay_finite_in_fp32(logp: float) -> None:
 def test_orpo_by_hand() -> None:
     odds = [m - math.log(-math.expm1(m)) for m in (-0.5, -1.5)]
     expected = 0.5 + 0.2 * math.log1p(math.exp(odds[1] - odds[0]))
-    assert orpo(_scores([-2.0], [-6.0]), 0.2).loss.item() == pytest.approx(expected)
+    assert _loss("orpo", beta=0.2)(_scores([-2.0], [-6.0])).loss.item() == pytest.approx(expected)
 
 
 def test_full_scope_averages_over_the_tokens_of_the_step() -> None:
-    """Over a whole step the mean over pairs is the mean over tokens."""
+    """Over a whole step the mean over rows is the mean over tokens."""
     prompt_logps, prompt_lengths = torch.tensor([-8.0, -1.0]), torch.tensor([3.0, 5.0])
     scores = _scores(
         [-2.0, -6.0],
         [-6.0, -1.0],
         prompt_logps=prompt_logps,
-        tokens_per_pair=float((prompt_lengths + 4).sum()) / 2,
+        tokens_per_row=float((prompt_lengths + 4).sum()) / 2,
     )
-    likelihood = orpo_full(scores, 0.2).loss - orpo(scores, 0.2).loss - scores.logps[0] / 4
+    full, completion = (_loss("orpo", beta=0.2, nll_scope=scope)(scores).loss for scope in ("full", "completion"))
+    likelihood = full - completion - scores.logps[0] / 4
     assert likelihood.mean().item() == pytest.approx((8.0 + 9.0) / (3 + 4 + 5 + 4))
 
 
 def test_sft_is_the_mean_over_tokens() -> None:
-    scores = Scores(logps=torch.tensor([[-2.0, -9.0]]), lengths=torch.tensor([[1, 5]]), tokens_per_pair=3.0)
-    assert sft(scores, 0.1).loss.mean().item() == pytest.approx(11 / 6)
+    scores = Scores(logps=torch.tensor([[-2.0, -9.0]]), lengths=torch.tensor([[1, 5]]), tokens_per_row=3.0)
+    assert _loss("sft")(scores).loss.mean().item() == pytest.approx(11 / 6)
 
 
-def test_scope_full_is_refused_where_it_means_nothing() -> None:
-    assert loss_of(Training(objective="orpo", nll_scope="full")).name == "orpo-full"
-    with pytest.raises(PrefdeltaError, match="nll_scope"):
-        loss_of(Training(objective="dpo", nll_scope="full"))
+@pytest.mark.parametrize("shift", [0.0, 3.5])
+def test_simpo_asks_for_a_margin(shift: float) -> None:
+    scores = _scores([-4.0 + shift], [-8.0 + shift])
+    loss = _loss("simpo", beta=2.0, gamma=1.0)(scores).loss.item()
+    assert loss == pytest.approx(math.log1p(math.exp(-(2.0 * (-1.0 + 2.0) - 1.0))))
+
+
+def test_an_objective_takes_its_part_of_a_longer_row() -> None:
+    assert [_loss(name).positions(3) for name in ("wrpo", "dpo", "sft")] == [(0, 1, 2), (1, 2), (0,)]
+    assert [_loss(name).positions(2) for name in ("dpo", "sft")] == [(0, 1), (0,)]
+    assert _loss("sft").positions(1) == (0,)
+    with pytest.raises(PrefdeltaError, match=r"'wrpo' learns from triples \(source, target, rejected\).*given pairs"):
+        _loss("wrpo").positions(2)
+    with pytest.raises(PrefdeltaError, match=r"'ipo' learns from pairs.*given demonstrations"):
+        _loss("ipo").positions(1)
+
+
+def _part(scores: Scores, positions: list[int]) -> Scores:
+    assert scores.reference is not None
+    return Scores(scores.logps[positions], scores.lengths[positions], scores.reference[positions])
+
+
+def test_length_normalised_forms_equal_the_summed_ones_at_equal_lengths() -> None:
+    scores = _random(3)
+    even = Scores(scores.logps, torch.full((3, 5), 4), scores.reference)
+    for norm, plain, responses in (("dpo-norm", "dpo", 2), ("wrpo-norm", "wrpo", 3)):
+        part = _part(even, list(range(3 - responses, 3)))
+        alpha = 0.3 if responses == 3 else None
+        expected: Tensor = _loss(plain, beta=0.5)(part, alpha=alpha).loss
+        torch.testing.assert_close(_loss(norm, beta=2.0)(part, alpha=alpha).loss, expected)

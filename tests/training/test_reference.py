@@ -19,7 +19,7 @@ from tiny import tiny_model
 
 
 def test_equal_to_a_direct_computation_whatever_the_batches(rows: tuple[Row, ...]) -> None:
-    batch = collate(rows, responses=2)
+    batch = collate(rows, positions=(0, 1))
     with torch.no_grad():
         direct = token_logprobs(tiny_model(0), batch["input_ids"], batch["own"]).sum(dim=1).view(2, -1)
     for budget in (1, 300, 10**6):

@@ -103,6 +103,8 @@ def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
         "grad_norm",
         "logps/chosen",
         "logps/rejected",
+        "lengths/chosen",
+        "lengths/rejected",
         "rewards/chosen",
         "rewards/rejected",
         "rewards/margins",
@@ -118,7 +120,7 @@ def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
     projections = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     assert config["target_modules"] == projections == list(report.targets)
     assert config["base_model_name_or_path"] == student.path
-    batch = collate(make_rows(pairs, tiny_tokenizer(), thinking=False, max_length=512).rows, responses=2)
+    batch = collate(make_rows(pairs, tiny_tokenizer(), thinking=False, max_length=512).rows, positions=(0, 1))
     base = load(student).model
     with torch.no_grad():
         before = token_logprobs(base, batch["input_ids"], batch["own"])
@@ -287,7 +289,7 @@ def test_a_wrong_reference_is_found_at_the_first_step(
     (file,) = cache.iterdir()
     values = load_file(file)["logps"]
     save_file({"logps": values + torch.arange(len(values))}, file)
-    with pytest.raises(PrefdeltaError, match="first dpo loss"):
+    with pytest.raises(PrefdeltaError, match="the reference does not belong to this base and data"):
         _train(student, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
 
 
@@ -301,7 +303,7 @@ def test_a_training_without_effect_is_refused(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
 ) -> None:
     """The only step of a training that is all warm-up has learning rate 0."""
-    with pytest.raises(PrefdeltaError, match="changes nothing"):
+    with pytest.raises(PrefdeltaError, match="changed nothing"):
         _train(student, make_pairs(4), settings(warmup_ratio=1.0), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Loss and gradient equal TRL's on the same token ids."""
+"""Loss and gradient equal TRL's on the same token ids, for every objective that TRL has."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefdelta.recipe import Lora, ModelRef
-from prefdelta.training.collator import Batch, collate
+from prefdelta.recipe import Lora, ModelRef, Training
+from prefdelta.training.collator import collate
 from prefdelta.training.data import Row, make_rows
 from prefdelta.training.lora import attach
-from prefdelta.training.losses import LOSSES
+from prefdelta.training.objectives import loss_of
 from prefdelta.training.reference import reference_logprobs
-from prefdelta.training.trainer import counted_tokens, scores_of
+from prefdelta.training.scoring import Steps, counted_tokens, scores_of
 from tiny import tiny_model, tiny_tokenizer
 
 datasets = pytest.importorskip("datasets")
 pytest.importorskip("trl")
-
-BETA = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -54,71 +52,65 @@ def _gradient(model: Any, loss: Tensor) -> Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
 
 
-def _ours(name: str, model: Any, rows: tuple[Row, ...]) -> Tensor:
-    loss = LOSSES[name]
-    batch: Batch = collate(rows, responses=loss.responses)
-    if loss.needs_reference:
-        batch["reference"] = reference_logprobs(tiny_model(0), rows, cache=None, fingerprint="")
+def _ours(objective: Any, model: Any, rows: tuple[Row, ...], **options: Any) -> Tensor:
+    loss = loss_of(Training(objective=objective, **options))
+    reference = reference_logprobs(tiny_model(0), rows, cache=None, fingerprint="") if loss.needs_reference else None
+    (batch,) = Steps(rows, reference, [[list(range(len(rows)))]], loss.positions(2))[0]
     tokens = int(counted_tokens(batch, loss)[: len(rows)].sum()) / len(rows)
-    return loss.function(scores_of(model, batch, loss, tokens), BETA).loss.mean()
+    return loss(scores_of(model, batch, loss, tokens)).loss.mean()
 
 
-def _arguments(kind: Any, folder: Path) -> Any:
-    return kind(
-        output_dir=str(folder),
-        beta=BETA,
-        max_length=512,
-        report_to=[],
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        per_device_train_batch_size=2,
-    )
-
-
-def _questions() -> Any:
+def _trainer(kind: Any, arguments: Any, policy: Any, folder: Path, **more: Any) -> Any:
+    usual = {"output_dir": str(folder), "max_length": 512, "report_to": [], "use_cpu": True, "bf16": False}
     line = {"prompt": "a", "chosen": "b", "rejected": "c"}
-    return datasets.Dataset.from_list([line] * 2)
-
-
-def test_dpo(policy: Any, rows: tuple[Row, ...], tmp_path: Path) -> None:
-    from trl import DPOConfig, DPOTrainer
-
-    trainer = DPOTrainer(
+    trainer = kind(
         model=tiny_model(0),
-        args=_arguments(DPOConfig, tmp_path),
-        train_dataset=_questions(),
+        args=arguments(**usual, gradient_checkpointing=False, per_device_train_batch_size=2, **more),
+        train_dataset=datasets.Dataset.from_list([line] * 2),
         processing_class=tiny_tokenizer(),
         peft_config=policy.peft_config["default"],
     )
-    theirs_model = trainer.model
-    theirs_model.load_state_dict(policy.state_dict())
-    batch = collate(rows, responses=2)
+    trainer.model.load_state_dict(policy.state_dict())
+    return trainer
+
+
+def _assert_equal(policy: Any, ours: Tensor, their_model: Any, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(_gradient(policy, ours), _gradient(their_model, theirs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "beta", "start"),
+    [
+        ("dpo", "sigmoid", 0.3, 0.6931),
+        ("dpo-norm", "sigmoid_norm", 5.0, 0.6931),
+        ("ipo", "ipo", 0.3, 2.7778),
+        ("apo-zero", "apo_zero", 0.3, 1.0),
+        ("apo-down", "apo_down", 0.3, 1.0),
+        ("sft", "sft", None, None),
+    ],
+)
+def test_objectives_of_the_dpo_trainer(
+    policy: Any, rows: tuple[Row, ...], tmp_path: Path, ours: str, theirs: str, beta: float | None, start: float | None
+) -> None:
+    from trl import DPOConfig, DPOTrainer
+
+    trainer = _trainer(DPOTrainer, DPOConfig, policy, tmp_path, loss_type=[theirs], beta=beta or 0.1)
+    batch = collate(rows, positions=(0, 1))
     inputs = {
         "input_ids": batch["input_ids"],
         "attention_mask": _mask(rows, batch["input_ids"].shape[1]),
         "completion_mask": batch["own"].long(),
     }
-    theirs = trainer._compute_loss(theirs_model, inputs, return_outputs=False)
-    ours = _ours("dpo", policy, rows)
-    assert abs(ours.item() - 0.6931) > 0.01
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(_gradient(policy, ours), _gradient(theirs_model, theirs), rtol=1e-4, atol=1e-5)
+    expected = trainer._compute_loss(trainer.model, inputs, return_outputs=False)
+    found = _ours(ours, policy, rows, **({"beta": beta} if beta else {}))
+    if start is not None:
+        assert abs(found.item() - start) > 1e-3
+    _assert_equal(policy, found, trainer.model, expected)
 
 
-def test_orpo(policy: Any, rows: tuple[Row, ...], tmp_path: Path) -> None:
-    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-
-    trainer = ORPOTrainer(
-        model=tiny_model(0),
-        args=_arguments(ORPOConfig, tmp_path),
-        train_dataset=_questions(),
-        processing_class=tiny_tokenizer(),
-        peft_config=policy.peft_config["default"],
-    )
-    theirs_model = trainer.model
-    theirs_model.load_state_dict(policy.state_dict())
-    batch = collate(rows, responses=2)
+def _parts(rows: tuple[Row, ...]) -> dict[str, Tensor]:
+    batch = collate(rows, positions=(0, 1))
     mask = _mask(rows, batch["input_ids"].shape[1])
     labels = batch["input_ids"].masked_fill(~batch["own"], -100)
     inputs = {}
@@ -127,11 +119,25 @@ def test_orpo(policy: Any, rows: tuple[Row, ...], tmp_path: Path) -> None:
         inputs[f"{role}_input_ids"] = batch["input_ids"][part]
         inputs[f"{role}_attention_mask"] = mask[part]
         inputs[f"{role}_labels"] = labels[part]
-    theirs, metrics = trainer.get_batch_loss_metrics(theirs_model, inputs)
-    ours = _ours("orpo-full", policy, rows)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(_gradient(policy, ours), _gradient(theirs_model, theirs), rtol=1e-4, atol=1e-5)
+    return inputs
+
+
+def test_simpo(policy: Any, rows: tuple[Row, ...], tmp_path: Path) -> None:
+    from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+    more = {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 0.7, "cpo_alpha": 0.0}
+    trainer = _trainer(CPOTrainer, CPOConfig, policy, tmp_path, **more)
+    expected, _ = trainer.get_batch_loss_metrics(trainer.model, _parts(rows))
+    _assert_equal(policy, _ours("simpo", policy, rows, beta=2.0, gamma=0.7), trainer.model, expected)
+
+
+def test_orpo(policy: Any, rows: tuple[Row, ...], tmp_path: Path) -> None:
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    trainer = _trainer(ORPOTrainer, ORPOConfig, policy, tmp_path, beta=0.3)
+    expected, metrics = trainer.get_batch_loss_metrics(trainer.model, _parts(rows))
+    _assert_equal(policy, _ours("orpo", policy, rows, beta=0.3, nll_scope="full"), trainer.model, expected)
 
     # LLaMA-Factory's form has the same odds term, and the chosen responses' own mean log-probability beside it.
-    expected = -metrics["logps/chosen"] + (theirs.item() - metrics["nll_loss"])
-    assert _ours("orpo", policy, rows).item() == pytest.approx(expected, abs=1e-5)
+    completion = -metrics["logps/chosen"] + (expected.item() - metrics["nll_loss"])
+    assert _ours("orpo", policy, rows, beta=0.3).item() == pytest.approx(completion, abs=1e-5)

@@ -1,6 +1,6 @@
 """Trains in a process of its own, which kills itself as ``kill -9`` would.
 
-    python training_driver.py STUDENT PAIRS TRAINING_JSON FOLDER [STEP]
+    python training_driver.py STUDENT ROWS TRAINING_JSON FOLDER [STEP]
 
 It does so while the checkpoint of STEP is half written; without a STEP the training is run to its end.
 """
@@ -16,13 +16,14 @@ from typing import Any
 import torch
 
 from prefdelta.recipe import ModelRef, Training
-from prefdelta.records import Pair, read_rows
+from prefdelta.records import read_examples
 from prefdelta.training import train_delta
 from prefdelta.training.trainer import DeltaTrainer
 
 
-def main(student: str, pairs: str, training: str, folder: str, step: str = "-1") -> None:
+def main(student: str, rows: str, training: str, folder: str, step: str = "-1") -> None:
     torch.set_num_threads(1)
+    settings = Training.model_validate_json(training)
     save = DeltaTrainer._save_optimizer_and_scheduler
 
     def half_save(self: Any, output_dir: str) -> None:
@@ -34,8 +35,8 @@ def main(student: str, pairs: str, training: str, folder: str, step: str = "-1")
 
     train_delta(
         ModelRef(path=student),
-        read_rows(Path(pairs), Pair),
-        Training.model_validate_json(training),
+        read_examples(Path(rows)),
+        settings,
         seed=3,
         init_seed=5,
         folder=Path(folder),

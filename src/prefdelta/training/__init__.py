@@ -1,7 +1,8 @@
-"""Preference pairs in, one LoRA adapter out."""
+"""Preference pairs, triples or demonstrations in, one LoRA adapter out."""
 
-from prefdelta.training.losses import LOSSES, Loss
+from prefdelta.training.joint import joint_pairs
+from prefdelta.training.objectives import OBJECTIVES, Loss, Objective
 from prefdelta.training.report import TrainingReport
 from prefdelta.training.train import train_delta
 
-__all__ = ["LOSSES", "Loss", "TrainingReport", "train_delta"]
+__all__ = ["OBJECTIVES", "Loss", "Objective", "TrainingReport", "joint_pairs", "train_delta"]

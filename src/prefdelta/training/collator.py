@@ -12,7 +12,7 @@ from prefdelta.training.data import Row
 
 
 class Batch(TypedDict, total=False):
-    """Sequences of ``n`` rows with ``k`` responses each, stacked: all chosen first, then all rejected.
+    """Sequences of ``n`` rows with ``k`` responses each, stacked: all first responses, then all second ones, ...
 
     ``input_ids``, ``own`` and ``prompt`` are ``(k n, length)``; ``own`` marks the tokens that the model wrote,
     ``prompt`` those of the prompt (but the first, which nothing predicts). ``reference`` is ``(k, n)``.
@@ -24,15 +24,15 @@ class Batch(TypedDict, total=False):
     reference: Tensor
 
 
-def collate(rows: Sequence[Row], *, responses: int) -> Batch:
-    """Stack the first ``responses`` responses of some rows, padded on the right with token 0.
+def collate(rows: Sequence[Row], *, positions: Sequence[int]) -> Batch:
+    """Stack the responses at some positions of some rows, padded on the right with token 0.
 
     No attention mask is made: a causal model never looks ahead, so what stands to the right of a sequence cannot
     change it, and neither ``own`` nor ``prompt`` ever marks padding.
 
     >>> from prefdelta.training.data import Response
     >>> row = Row((7, 8), (Response((5, 6, 9), (1, 0, 1)), Response((4,), (1,))))
-    >>> batch = collate([row], responses=2)
+    >>> batch = collate([row], positions=(0, 1))
     >>> batch["input_ids"]
     tensor([[7, 8, 5, 6, 9],
             [7, 8, 4, 0, 0]])
@@ -43,7 +43,7 @@ def collate(rows: Sequence[Row], *, responses: int) -> Batch:
     tensor([[0, 1, 0, 0, 0],
             [0, 1, 0, 0, 0]], dtype=torch.int32)
     """
-    sequences = [(row.prompt, row.responses[position]) for position in range(responses) for row in rows]
+    sequences = [(row.prompt, row.responses[position]) for position in positions for row in rows]
     width = max(len(prompt) + len(response.ids) for prompt, response in sequences)
     input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
     own = torch.zeros(len(sequences), width, dtype=torch.bool)

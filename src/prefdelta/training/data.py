@@ -1,4 +1,4 @@
-"""From preference pairs to token rows."""
+"""From preference pairs, triples and demonstrations to token rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from prefdelta.chat import completion_ids, prompt_ids
 from prefdelta.errors import PrefdeltaError
-from prefdelta.records import Pair, Sample
+from prefdelta.records import Example, Sample
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class Response:
 
 @dataclass(frozen=True)
 class Row:
-    """One pair as tokens; ``responses`` are chosen, rejected. A sequence is ``prompt`` followed by one response."""
+    """One example as tokens; a sequence is ``prompt`` followed by one response.
+
+    ``responses`` are chosen, rejected; or source, target, rejected; or the one to imitate.
+    """
 
     prompt: tuple[int, ...]
     responses: tuple[Response, ...]
@@ -44,8 +47,9 @@ class Row:
 class Rows:
     """All rows that can be trained on, and what happened to the others.
 
-    ``dropped`` counts pairs by reason: ``long_prompt`` (the prompt alone fills ``max_length``), ``empty`` (a response
-    without a token of the model's own), ``identical`` (no difference is left within ``max_length``).
+    ``dropped`` counts examples by reason: ``long_prompt`` (the prompt alone fills ``max_length``), ``empty`` (a
+    response without a token of the model's own), ``identical`` (within ``max_length``, a preferred response does not
+    differ from the rejected one).
     ``truncated`` counts responses of kept rows that were cut.
     """
 
@@ -62,44 +66,48 @@ def token_digest(sequences: Iterable[Sequence[int]]) -> str:
     return state.hexdigest()
 
 
-def make_rows(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, thinking: bool, max_length: int) -> Rows:
-    """Tokenise pairs, cut responses at the end to ``max_length`` tokens in all, and drop what teaches nothing.
+def make_rows(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, thinking: bool, max_length: int
+) -> Rows:
+    """Tokenise examples, cut responses at the end to ``max_length`` tokens in all, and drop what teaches nothing.
 
     Raises:
-        PrefdeltaError: a sample's thinking mode is not the student's, or no pair is left.
+        PrefdeltaError: examples of several kinds, a sample's thinking mode is not the student's, or none is left.
     """
+    if len({type(example) for example in examples}) > 1:
+        raise PrefdeltaError("the examples are of several kinds; train on pairs, triples or demonstrations alone.")
     rows: list[Row] = []
     dropped = {"empty": 0, "identical": 0, "long_prompt": 0}
     truncated = 0
-    for pair in pairs:
-        for sample in (pair.chosen, pair.rejected):
-            _check_thinking(pair, sample, thinking)
-        prompt = tuple(prompt_ids(tokenizer, pair.prompt, thinking))
+    for example in examples:
+        for sample in example.responses:
+            _check_thinking(example, sample, thinking)
+        prompt = tuple(prompt_ids(tokenizer, example.prompt, thinking))
         room = max_length - len(prompt)
         if room <= 0:
             dropped["long_prompt"] += 1
             continue
-        whole = [completion_ids(tokenizer, sample) for sample in (pair.chosen, pair.rejected)]
-        chosen, rejected = (Response(tuple(ids[:room]), tuple(own[:room])) for ids, own in whole)
-        if not any(chosen.own) or not any(rejected.own):
+        whole = [completion_ids(tokenizer, sample) for sample in example.responses]
+        responses = tuple(Response(tuple(ids[:room]), tuple(own[:room])) for ids, own in whole)
+        if not all(any(response.own) for response in responses):
             dropped["empty"] += 1
-        elif chosen == rejected:
+        elif responses[-1] in responses[:-1]:
             dropped["identical"] += 1
         else:
-            rows.append(Row(prompt, (chosen, rejected)))
+            rows.append(Row(prompt, responses))
             truncated += sum(len(ids) > room for ids, _ in whole)
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise PrefdeltaError(
-            f"none of {len(pairs)} pairs can be trained on ({reasons}); raise training.max_length ({max_length}) "
-            "or look at the pairs."
+            f"none of {len(examples)} examples can be trained on ({reasons}); raise training.max_length "
+            f"({max_length}) or look at the examples."
         )
     return Rows(tuple(rows), dropped, truncated)
 
 
-def _check_thinking(pair: Pair, sample: Sample, thinking: bool) -> None:
+def _check_thinking(example: Example, sample: Sample, thinking: bool) -> None:
     if sample.thinking != thinking:
         raise PrefdeltaError(
-            f"pair {pair.id!r} was sampled with thinking {'on' if sample.thinking else 'off'}, but the student is "
-            f"trained with thinking {'on' if thinking else 'off'}; set the same `thinking` for all models of a delta."
+            f"example {example.id!r} was sampled with thinking {'on' if sample.thinking else 'off'}, but the student "
+            f"is trained with thinking {'on' if thinking else 'off'}; set the same `thinking` for all models."
         )

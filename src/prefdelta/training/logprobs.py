@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from prefdelta.errors import PrefdeltaError
+from prefdelta.training.head import Head, entropies, label_logprobs
 
-_CHUNK_ELEMENTS = 2**27  # logits held at a time; 512 MiB in fp32
+_CHUNK_ELEMENTS = 2**25  # logits held at a time; 128 MiB in fp32
 _CHECKED_TOKENS = 128
 
 CausalLM: TypeAlias = PreTrainedModel | PeftModel
@@ -24,8 +25,8 @@ def token_logprobs(
 ) -> Tensor:
     """``log p(token | tokens before it)`` where ``counted`` is true, 0 elsewhere; ``(batch, length)`` in fp32.
 
-    Only the hidden states at counted positions go through the language-model head, in chunks that the backward pass
-    computes again, so that memory holds ``chunk_elements`` logits rather than batch x length x vocabulary.
+    Only the hidden states at counted positions go through the language-model head, in chunks, so that memory holds
+    ``chunk_elements`` logits rather than batch x length x vocabulary; see :mod:`prefdelta.training.head`.
 
     Args:
         model: any causal language model of ``transformers``, bare or with LoRA layers.
@@ -36,22 +37,39 @@ def token_logprobs(
     Raises:
         PrefdeltaError: the architecture keeps its layers and its head in one module.
     """
+    return _at_counted(model, input_ids, counted, label_logprobs, chunk_elements)
+
+
+def token_entropies(
+    model: CausalLM, input_ids: Tensor, counted: Tensor, *, chunk_elements: int = _CHUNK_ELEMENTS
+) -> Tensor:
+    """H(p(· | tokens before)) in nats, where ``counted`` is true, 0 elsewhere; ``(batch, length)`` in fp32.
+
+    Arguments, memory and errors are those of :func:`token_logprobs`.
+    """
+    return _at_counted(model, input_ids, counted, entropies, chunk_elements)
+
+
+def _at_counted(
+    model: CausalLM,
+    input_ids: Tensor,
+    counted: Tensor,
+    value: Callable[[Head, Tensor, Tensor], Tensor],
+    chunk_elements: int,
+) -> Tensor:
+    """``value(head, states, labels)`` of the counted tokens, 0 elsewhere."""
     causal = _causal_lm(model)
     if causal.base_model is causal:
         raise PrefdeltaError(f"{type(causal).__name__} has no separate backbone; it cannot be trained.")
     # The backbone's call, unlike the causal model's, makes no logits.
     hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     targets = counted[:, 1:]
-    states = hidden[:, :-1][targets]
-    labels = input_ids[:, 1:][targets]
-    softcap = getattr(causal.config, "final_logit_softcapping", None)
-    size = max(1, chunk_elements // causal.config.get_text_config().vocab_size)
-    head = causal.get_output_embeddings()
-    chunks = [
-        checkpoint(_label_logprobs, head, part, label, softcap, use_reentrant=False)
-        for part, label in zip(states.split(size), labels.split(size), strict=True)
-    ]
-    flat = torch.cat(chunks) if chunks else states.new_zeros(0, dtype=torch.float32)
+    head = Head(
+        causal.get_output_embeddings(),
+        softcap=getattr(causal.config, "final_logit_softcapping", None),
+        tokens=max(1, chunk_elements // causal.config.get_text_config().vocab_size),
+    )
+    flat = value(head, hidden[:, :-1][targets], input_ids[:, 1:][targets])
     dense = torch.zeros(targets.shape, dtype=torch.float32, device=flat.device).masked_scatter(targets, flat)
     return torch.nn.functional.pad(dense, (1, 0))
 
@@ -102,16 +120,11 @@ _HALF = Precision(logprob=0.25, loss=0.02)
 
 
 def precision(model: CausalLM) -> Precision:
-    """The tolerances for a model: those of fp32, or those of 16-bit formats."""
-    return _FULL if _causal_lm(model).dtype == torch.float32 else _HALF
+    """The tolerances for a model: those of fp32, or those of 16-bit formats, in which a quantized one computes too."""
+    causal = _causal_lm(model)
+    full = causal.dtype == torch.float32 and not getattr(causal, "is_quantized", False)
+    return _FULL if full else _HALF
 
 
 def _causal_lm(model: CausalLM) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _label_logprobs(head: torch.nn.Module, states: Tensor, labels: Tensor, softcap: float | None) -> Tensor:
-    logits = head(states).float()
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    return logits.gather(-1, labels[:, None]).squeeze(-1) - logits.logsumexp(-1)

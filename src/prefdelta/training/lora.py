@@ -12,8 +12,10 @@ from safetensors.torch import save
 from torch import nn
 from transformers import PreTrainedModel
 
+from prefdelta.adapter.config import read_config
 from prefdelta.errors import PrefdeltaError
 from prefdelta.recipe import Lora, ModelRef
+from prefdelta.store import file_digest
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -34,7 +36,7 @@ def attach(base: PreTrainedModel, lora: Lora, ref: ModelRef, *, init_seed: int) 
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
-        lora_alpha=int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,
+        lora_alpha=int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
     )
@@ -45,6 +47,49 @@ def attach(base: PreTrainedModel, lora: Lora, ref: ModelRef, *, init_seed: int) 
         raise PrefdeltaError(f"training.lora.targets does not fit {ref.path!r}: {error}") from error
     assert isinstance(model, PeftModel)
     # PEFT puts in the folder that the base was loaded from, which means nothing on another machine.
+    _config(model).base_model_name_or_path = ref.path
+    _config(model).revision = ref.revision
+    return model
+
+
+def adapter_digest(folder: Path) -> str:
+    """The hash of a trained adapter's weights.
+
+    Raises:
+        PrefdeltaError: the folder holds no LoRA adapter with weights as safetensors.
+    """
+    read_config(folder)
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise PrefdeltaError(f"{folder} has no {ADAPTER_WEIGHTS}; save the adapter with PEFT as safetensors.")
+    return file_digest(weights)
+
+
+def attach_trained(base: PreTrainedModel, folder: Path, lora: Lora, ref: ModelRef) -> PeftModel:
+    """Put an adapter that was trained before into ``base``, in place, to train it further.
+
+    Its modules are its own; rank and alpha must be those of ``lora``, whose dropout it gets.
+
+    Raises:
+        PrefdeltaError: the folder holds no plain LoRA adapter, one of another shape, or one that does not fit the base.
+    """
+    _silence_dropout(base)
+    written = read_config(folder)
+    for name, value, wanted in (("r", written["r"], lora.r), ("alpha", written["lora_alpha"], lora.alpha)):
+        if value != wanted:
+            raise PrefdeltaError(f"the adapter {folder} has {name} {value}; set training.lora.{name}={value}.")
+    if written.get("rank_pattern") or written.get("alpha_pattern") or written.get("modules_to_save"):
+        raise PrefdeltaError(f"the adapter {folder} is no plain LoRA of one rank; it cannot be trained further.")
+    config = LoraConfig.from_pretrained(str(folder))
+    config.lora_dropout = lora.dropout
+    try:
+        model = PeftModel.from_pretrained(base, str(folder), config=config, is_trainable=True)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PrefdeltaError(f"the adapter {folder} does not fit {ref.path!r}: {reason}") from error
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     _config(model).base_model_name_or_path = ref.path
     _config(model).revision = ref.revision
     return model

@@ -10,24 +10,33 @@ import torch
 from torch import Tensor
 
 from prefdelta.records import to_json
-from prefdelta.training.losses import Objective, Scores
+from prefdelta.training.objectives import Loss, Outcome, Scores
+from prefdelta.training.objectives.wrpo import weighted_margin
 
-_NAMES = ("chosen", "rejected")
+
+def names(loss: Loss) -> list[str]:
+    """The metrics of an objective: what :func:`sums` gives, whatever the batch."""
+    each = [f"{what}/{name}" for what in ("logps", "lengths") for name in loss.names]
+    if len(loss.names) == 1:
+        return each
+    accuracies = ["rewards/accuracies"] if len(loss.names) == 2 else [f"accuracies/{name}" for name in loss.names[:-1]]
+    return [*each, *(f"rewards/{name}" for name in loss.names), "rewards/margins", *accuracies]
 
 
-def sums(scores: Scores, objective: Objective) -> dict[str, Tensor]:
-    """Sums over the pairs of a micro-batch; divided by the pairs of the step they become :func:`entry`'s means.
+def sums(scores: Scores, outcome: Outcome, alpha: float | None) -> list[Tensor]:
+    """Sums over the rows of a micro-batch, in the order of :func:`names`; divided by the rows of the step, its means.
 
-    ``rewards/*`` are the objective's implicit rewards, ``logps/*`` summed log-probabilities, in nats.
+    ``rewards/*`` are the objective's own implicit rewards (for a length-normalised one, normalised), ``logps/*``
+    summed log-probabilities in nats, ``lengths/*`` own tokens. A triple's margin is WRPO's weighted one (with weight
+    1/2 where the objective has no α), and each preferred response has its own accuracy against the rejected one.
     """
-    logged = {f"logps/{name}": row.detach().sum() for name, row in zip(_NAMES, scores.logps, strict=False)}
-    rewards = objective.rewards
+    values = [*scores.logps.detach(), *scores.lengths]
+    rewards = outcome.rewards
     if rewards is not None:
-        logged["rewards/chosen"] = rewards[0].sum()
-        logged["rewards/rejected"] = rewards[1].sum()
-        logged["rewards/margins"] = (rewards[0] - rewards[1]).sum()
-        logged["rewards/accuracies"] = (rewards[0] > rewards[1]).to(torch.float32).sum()
-    return logged
+        triple = len(rewards) == 3
+        margin = weighted_margin(rewards, 0.5 if alpha is None else alpha) if triple else rewards[0] - rewards[1]
+        values += [*rewards, margin, *((preferred > rewards[-1]).to(torch.float32) for preferred in rewards[:-1])]
+    return [value.sum() for value in values]
 
 
 def entry(logs: Mapping[str, Any]) -> dict[str, float] | None:

@@ -1,8 +1,9 @@
 """Log-probabilities of the responses under the reference, computed once and shared.
 
-The reference is the base model without any adapter. Its numbers depend on the base and on the token sequences only,
-so one cache entry serves every seed, rank, initialisation and objective, and a pair set with its labels shuffled or
-reversed.
+The reference is the model that the training starts from: the base without any adapter, or with the one that is trained
+further. Its numbers depend on these weights and on the token sequences only (which is: the data, the chat template and
+``max_length``), so one cache entry serves every seed, rank, initialisation and objective, a pair set with its labels
+shuffled or reversed, and for triples both WRPO and the objectives that look at two of the three responses.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from prefdelta.records import digest
 from prefdelta.training.collator import collate
 from prefdelta.training.data import Response, Row, token_digest
 from prefdelta.training.logprobs import CausalLM, token_logprobs
+from prefdelta.training.parallel import Processes
 
 Sequence_ = tuple[tuple[int, ...], Response]  # prompt, response
 
@@ -33,15 +35,17 @@ def reference_logprobs(
     *,
     cache: Path | None,
     fingerprint: str,
+    processes: Processes | None = None,
     tokens_per_batch: int = _TOKENS_PER_BATCH,
 ) -> Tensor:
     """Summed log-probabilities of every response's own tokens; ``(responses, rows)`` in fp32 on the CPU.
 
     Args:
-        model: the base, with no adapter in it or with its adapter switched off.
+        model: the reference.
         rows: what to score; all have the same number of responses.
         cache: folder of cached results, made if need be; ``None`` computes anew.
-        fingerprint: identifies the base's weights and number format; with the tokens it is the cache key.
+        fingerprint: identifies the model's weights and number format; with the tokens it is the cache key.
+        processes: who share the work; the first of them reads and writes the cache.
         tokens_per_batch: bounds a forward pass, padding included.
 
     Raises:
@@ -49,29 +53,34 @@ def reference_logprobs(
     """
     sequences = sorted({(row.prompt, response) for row in rows for response in row.responses}, key=_order)
     file = cache / f"{_key(sequences, fingerprint)}.safetensors" if cache is not None else None
-    if file is not None and file.is_file():
-        values = _read(file, len(sequences))
-    else:
-        values = _score(model, sequences, tokens_per_batch)
-        if file is not None:
+    first = processes is None or processes.first
+    values = _read(file, len(sequences)) if first and file is not None and file.is_file() else None
+    if processes is not None:
+        values = processes.from_first(values)
+    if values is None:
+        values = _score(model, sequences, tokens_per_batch, processes)
+        if first and file is not None:
             _write(file, values)
     position = {sequence: index for index, sequence in enumerate(sequences)}
     index = [[position[row.prompt, row.responses[k]] for row in rows] for k in range(len(rows[0].responses))]
     return values[torch.tensor(index)]
 
 
-def _score(model: CausalLM, sequences: Sequence[Sequence_], tokens_per_batch: int) -> Tensor:
-    values = torch.empty(len(sequences), dtype=torch.float32)
+def _score(
+    model: CausalLM, sequences: Sequence[Sequence_], tokens_per_batch: int, processes: Processes | None
+) -> Tensor:
+    values = torch.zeros(len(sequences), dtype=torch.float32, device=model.device)
+    rank, count = (processes.rank, processes.count) if processes else (0, 1)
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for indices in _batches(sequences, tokens_per_batch):
+        for indices in list(_batches(sequences, tokens_per_batch))[rank::count]:
             rows = [Row(sequences[index][0], (sequences[index][1],)) for index in indices]
-            batch = collate(rows, responses=1)
+            batch = collate(rows, positions=(0,))
             ids, own = batch["input_ids"].to(model.device), batch["own"].to(model.device)
-            values[indices] = token_logprobs(model, ids, own).sum(dim=1).cpu()
+            values[indices] = token_logprobs(model, ids, own).sum(dim=1)
     model.train(was_training)
-    return values
+    return (processes.add_up(values) if processes else values).cpu()
 
 
 def _batches(sequences: Sequence[Sequence_], tokens_per_batch: int) -> Iterator[list[int]]:

@@ -1,0 +1,18 @@
+"""Identity preference optimisation."""
+
+from __future__ import annotations
+
+from prefdelta.training.objectives.base import Outcome, Scores
+
+
+def ipo(scores: Scores, *, beta: float) -> Outcome:
+    """Identity preference optimisation, per token.
+
+    ``( h_c - h_l - 1 / 2τ )²`` with ``h = (s - s^ref) / length``, ``τ = β``. The margin is pulled to a finite value
+    instead of being pushed without end.
+
+    Source: Azar et al., 2023, arXiv 2310.12036, equation 17; means instead of sums as in TRL, whose authors report
+    that the paper's results were obtained so.
+    """
+    rewards = scores.mean_ratios
+    return Outcome((rewards[0] - rewards[1] - 0.5 / beta) ** 2, rewards.detach())

@@ -1,0 +1,66 @@
+"""One training in two processes (gloo, CPU) is the training of one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prefdelta.recipe import ModelRef
+from prefdelta.records import write_rows
+from prefdelta.training import train_delta
+from ranks import train_together
+
+Make = Callable[..., Any]
+
+
+def _log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _weights(folder: Path) -> torch.Tensor:
+    return torch.cat(
+        [tensor.flatten() for _, tensor in sorted(load_file(folder / "adapter_model.safetensors").items())]
+    )
+
+
+def test_two_processes_give_the_adapter_of_one(
+    student: ModelRef, make_triples: Make, settings: Make, tmp_path: Path
+) -> None:
+    """Nine triples in batches of 4: the last step has a row for one process only. WRPO has all that can go wrong."""
+    triples, rows = make_triples(9), tmp_path / "rows.jsonl"
+    write_rows(rows, triples)
+    training = settings(objective="wrpo", beta=0.5, alpha=0.5, learning_rate=1e-4)
+    assert train_together(2, student, rows, training, tmp_path / "two") == [0, 0]
+    train_delta(student, triples, training, seed=3, init_seed=5, folder=tmp_path / "one")
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
+        path.name for path in (tmp_path / "one").iterdir()
+    )
+    one, two = _log(tmp_path / "one"), _log(tmp_path / "two")
+    assert len(one) == len(two) == 3
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ("loss", "grad_norm", "logps/source", "lengths/rejected", "alpha"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
+    # Adam's first steps are about the size of the learning rate, whatever the gradient's.
+    torch.testing.assert_close(_weights(tmp_path / "one"), _weights(tmp_path / "two"), rtol=0, atol=2e-5)
+    assert float((_weights(tmp_path / "one")).abs().max()) > 1e-3
+
+
+def test_two_killed_processes_continue(student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path) -> None:
+    """Killed within the checkpoint of step 4, both continue from step 2, each with its own dropout."""
+    pairs, rows = make_pairs(10), tmp_path / "rows.jsonl"
+    write_rows(rows, pairs)
+    training = settings(objective="sft", lora={"dropout": 0.2}, epochs=2)
+    assert -signal.SIGKILL in train_together(2, student, rows, training, tmp_path / "killed", 4)
+    assert not (tmp_path / "killed" / "adapter_model.safetensors").exists()
+    for name in ("killed", "undisturbed"):
+        assert train_together(2, student, rows, training, tmp_path / name) == [0, 0]
+    for file in ("adapter_model.safetensors", "metrics.jsonl", "training.json"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()
