@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from prefdelta.errors import PrefdeltaError
 from prefdelta.records import Document, write_rows
-from prefdelta.retrieval import Bm25Index, best_indices, load_corpus, words
+from prefdelta.retrieval.bm25 import Bm25Index, best_indices, words
+from prefdelta.retrieval.corpus import load_corpus
 
 
 def _documents(*texts: str) -> list[Document]:

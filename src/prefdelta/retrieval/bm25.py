@@ -8,40 +8,22 @@ selection algorithm; here the passage that comes first in the corpus wins, so th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.records import Document, read_rows
+from prefdelta.records import Document
+from prefdelta.retrieval.corpus import StoredCorpus, write_corpus
+from prefdelta.retrieval.retriever import cut_words
 
 _WORD = re.compile(r"\w+")
-_NOT_SPACE = re.compile(r"\S+")
-
-
-def load_corpus(spec: str) -> list[Document]:
-    """Load the passages to be searched: ``micro:corpus`` (embedded) or a ``.jsonl`` file of documents.
-
-    A line of the file is ``{"id": ..., "text": ..., "title": ...}``; the title may be left out.
-
-    Raises:
-        PrefdeltaError: the reference is of neither kind, or the file cannot be read or holds no document.
-    """
-    if spec == "micro:corpus":
-        from prefdelta import micro  # here, because the embedded tasks are themselves built with Bm25Index
-
-        return micro.corpus()
-    if not spec.endswith(".jsonl"):
-        raise PrefdeltaError(f"unknown corpus {spec!r}; give micro:corpus or the path of a .jsonl file of documents.")
-    documents = read_rows(Path(spec).expanduser(), Document)
-    if not documents:
-        raise PrefdeltaError(f"the corpus {spec} holds no document.")
-    return documents
+_FOLDER = "bm25"
 
 
 def words(text: str) -> list[str]:
@@ -59,16 +41,56 @@ class Bm25Index:
     """
 
     def __init__(self, documents: Sequence[Document], *, top_k: int, max_words: int | None = None) -> None:
-        self.top_k = top_k
-        self._documents = [_shortened(document, max_words) for document in documents]
         texts = [words(f"{document.title} {document.text}") for document in documents]
         # Numbered by first occurrence: bm25s would number them by the order of a set, which changes with the hash seed.
-        self._vocabulary = {word: number for number, word in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
-        self._index = bm25s.BM25(backend="numpy")
-        if self._vocabulary:
-            ids = [[self._vocabulary[word] for word in text] for text in texts]
-            self._index.index((ids, dict(self._vocabulary)), show_progress=False)
+        vocabulary = {word: number for number, word in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
+        index = bm25s.BM25(backend="numpy")
+        if vocabulary:
+            ids = [[vocabulary[word] for word in text] for text in texts]
+            index.index((ids, dict(vocabulary)), show_progress=False)
+        self._set(documents, vocabulary, index, top_k, max_words)
+
+    @classmethod
+    def open(cls, folder: Path, *, top_k: int, max_words: int | None = None) -> Self:
+        """An index that :meth:`save` wrote. Its arrays and passages are memory-mapped: opening reads the words only.
+
+        Raises:
+            PrefdeltaError: the folder holds no such index, or a damaged one.
+        """
+        try:
+            index = bm25s.BM25.load(folder / _FOLDER, mmap=True, show_progress=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise PrefdeltaError(f"cannot read the BM25 index in {folder}: {error}; build it again.") from error
+        self = cls.__new__(cls)
+        self._set(StoredCorpus(folder), index.vocab_dict, index, top_k, max_words)
+        return self
+
+    def _set(
+        self,
+        documents: Sequence[Document],
+        vocabulary: Mapping[str, int],
+        index: bm25s.BM25,
+        top_k: int,
+        max_words: int | None,
+    ) -> None:
+        self.top_k = top_k
+        self._documents = documents
+        self._vocabulary = vocabulary
+        self._index = index
+        self._max_words = max_words
         self._found: dict[tuple[int, ...], list[Document]] = {}
+
+    def save(self, folder: Path) -> None:
+        """Write index and passages into a folder.
+
+        Raises:
+            PrefdeltaError: no passage has a word, so that there is nothing to search.
+        """
+        if not self._vocabulary:
+            raise PrefdeltaError("no passage of the corpus has a word to search for; there is nothing to index.")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_corpus(folder, self._documents)
+        self._index.save(folder / _FOLDER, show_progress=False)
 
     def search(self, query: str) -> list[Document]:
         """The best passages, best first: at most ``top_k``, and only such as share a word with the query.
@@ -88,7 +110,7 @@ class Bm25Index:
         if not query:
             return []
         scores = self._index.get_scores_from_ids(list(query))
-        return [self._documents[index] for index in best_indices(scores, self.top_k)]
+        return [cut_words(self._documents[index], self._max_words) for index in best_indices(scores, self.top_k)]
 
 
 def best_indices(scores: NDArray[np.floating], count: int) -> list[int]:
@@ -99,10 +121,3 @@ def best_indices(scores: NDArray[np.floating], count: int) -> list[int]:
         matching = matching[scores[matching] >= least]
     order = np.lexsort((matching, -scores[matching]))
     return [int(index) for index in matching[order][:count]]
-
-
-def _shortened(document: Document, max_words: int | None) -> Document:
-    if max_words is None:
-        return document
-    ends = [match.end() for match in _NOT_SPACE.finditer(document.text)]
-    return document if len(ends) <= max_words else replace(document, text=document.text[: ends[max_words - 1]])
