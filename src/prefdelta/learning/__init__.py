@@ -1,0 +1,1 @@
+"""Learned merging: an objective on data, coefficients on factored directions, folded into an ordinary adapter."""

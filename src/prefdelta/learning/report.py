@@ -1,0 +1,139 @@
+"""What learning a merge did, in numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from prefdelta.learning.journal import LOG
+from prefdelta.learning.methods import LearnedMethod
+from prefdelta.merging.report import public_name
+from prefdelta.recipe.learning import Learning
+from prefdelta.store import write_json
+
+REPORT = "learning.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskReport(_Frozen):
+    """One task: its objective f on the first and the last step's rows, and its weight ∂Ψ/∂f in the last step.
+
+    ``anchor`` is z, the objective of the task's own adapter over all rows; ``None`` for a task without an adapter,
+    whose z is 0.
+    """
+
+    name: str
+    anchor: float | None
+    first: float
+    last: float
+    last_weight: float
+
+
+class LearningReport(_Frozen):
+    """The whole run; it is stored as ``learning.json``.
+
+    ``coefficients`` is how many were learned, ``stored_ranks`` the ranks of the folded modules.
+    """
+
+    version: str
+    method: str
+    paper: str
+    settings: Mapping[str, Any]
+    seed: int
+    adapters: Mapping[str, str]
+    coefficients: int
+    stored_ranks: tuple[int, ...]
+    first_total: float
+    last_total: float
+    tasks: tuple[TaskReport, ...]
+
+
+def read_report(folder: Path) -> LearningReport:
+    """The report that :func:`write_report` stored in a folder."""
+    return LearningReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
+
+
+def write_report(
+    folder: Path,
+    *,
+    method: LearnedMethod,
+    settings: Learning,
+    seed: int,
+    labels: Sequence[str],
+    fingerprints: Sequence[str],
+    anchors: Mapping[str, float | None],
+    coefficients: int,
+    ranks: Sequence[int],
+    base_model: str | None,
+) -> LearningReport:
+    """Make the report from the log in ``folder``, and store it there with a model card."""
+    lines = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+    first, last = lines[0], lines[-1]
+    report = LearningReport(
+        version=metadata.version("prefdelta"),
+        method=method.name,
+        paper=method.paper,
+        settings=settings.model_dump(mode="json"),
+        seed=seed,
+        adapters=dict(zip(labels, fingerprints, strict=True)),
+        coefficients=coefficients,
+        stored_ranks=tuple(ranks),
+        first_total=first["total"],
+        last_total=last["total"],
+        tasks=tuple(
+            TaskReport(
+                name=name,
+                anchor=anchors[name],
+                first=first["objectives"][name],
+                last=last["objectives"][name],
+                last_weight=last["weights"][name],
+            )
+            for name in last["objectives"]
+        ),
+    )
+    write_json(folder / REPORT, report.model_dump(mode="json"))
+    (folder / "README.md").write_text(_card(report, method.summary, base_model), encoding="utf-8")
+    return report
+
+
+def _card(report: LearningReport, summary: str, base_model: str | None) -> str:
+    """The ``README.md`` of the adapter, with the metadata that the Hugging Face Hub reads."""
+    base = public_name(base_model)
+    named = [f"base_model: {json.dumps(base, ensure_ascii=False)}"] if base else []
+    rows = [
+        f"| {task.name} | {'' if task.anchor is None else format(task.anchor, '.4f')} | {task.first:.4f} "
+        f"| {task.last:.4f} |"
+        for task in report.tasks
+    ]
+    lines = [
+        *(
+            "---",
+            "library_name: peft",
+            *named,
+            "tags:",
+            "- lora",
+            "- merge",
+            "---",
+            "",
+            "# Learned merge of LoRA adapters",
+        ),
+        "",
+        f"{len(report.adapters)} adapters of {base or 'an unnamed base model'} ({', '.join(report.adapters)}), merged "
+        f"by prefdelta {report.version} with `{report.method}`. {summary} {report.coefficients} coefficients were "
+        f"learned in {report.settings['steps']} steps.",
+        "",
+        "| task | objective of its own adapter | first step | last step |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        f"`{REPORT}` holds all settings, `{LOG}` every step. Source of the method: {report.paper}.",
+    ]
+    return "\n".join(lines) + "\n"
