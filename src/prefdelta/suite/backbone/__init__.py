@@ -1,0 +1,1 @@
+"""Backbones: pretrained here from the tasks' own training data, or taken as they are."""
