@@ -21,6 +21,9 @@ from prefdelta.adapter import AdapterInfo, write_adapter
 from prefdelta.cli import main
 from prefdelta.lowrank import LowRank
 from prefdelta.merging import METHODS
+from prefdelta.recipe import Prompts
+from prefdelta.records import Item, Pair, Sample, Span, write_rows
+from prefdelta.sampling.prompts import draw_prompts
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,7 +73,22 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, small: dict[str, object]
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     for name in ("my-recipe", "my"):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**small, "name": name}))
+    write_held_out(folder)
     return folder
+
+
+def write_held_out(folder: Path) -> None:
+    """``prompts.jsonl``, questions of the embedded search task, and ``held_out.jsonl``, pairs of answers to them."""
+    items = draw_prompts(Prompts(source="micro:search", count=8))
+    write_rows(folder / "prompts.jsonl", items)
+
+    def answer(item: Item, text: str) -> Sample:
+        return Sample(item.id, (Span(text),), "stop", 1)
+
+    write_rows(
+        folder / "held_out.jsonl",
+        [Pair(item.id, item.task, item.messages, answer(item, item.answers[0]), answer(item, "sum")) for item in items],
+    )
 
 
 def test_there_are_examples() -> None:
@@ -80,7 +98,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
 def test_the_examples_run(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace)
-    for made in ("merged", "aligned", "model", "MODEL", "OUT", "best", "chosen"):
+    for made in ("merged", "aligned", "model", "MODEL", "OUT", "best", "chosen", "learned"):
         shutil.rmtree(workspace / made, ignore_errors=True)
     if "runs/demo" in page.read_text() and page.name == "results.md":
         run(monkeypatch, "prefdelta run my-recipe.yaml -o runs/demo")

@@ -15,8 +15,8 @@ from prefdelta.errors import PrefdeltaError
 from prefdelta.evaluation.benchmarks import benchmark_items
 from prefdelta.evaluation.scoring import SCORERS
 from prefdelta.merging import METHODS
-from prefdelta.pairs.prompts import draw_prompts
 from prefdelta.recipe import RECIPES, Domain, Imported, Recipe, load_recipe
+from prefdelta.sampling.prompts import draw_prompts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -154,7 +154,7 @@ def test_a_misspelt_key_is_told_even_if_it_is_required_or_known_elsewhere(
     assert str(caught.value).startswith(f"{tmp_path / 'mine.yaml'}: {message}")
 
 
-PAGES = {"aggregation": ["recipes.md"]}
+PAGES = {"aggregation": ["recipes.md"], "fusion": ["recipes.md", "wrpo.md"], "suite": ["suites.md"]}
 """Kind of recipe -> the pages that explain its keys."""
 
 

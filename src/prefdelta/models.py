@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -16,7 +18,7 @@ from prefdelta.records import digest
 from prefdelta.store import file_digest
 
 _MICRO = "micro:"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -69,24 +71,57 @@ def load_tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load(ref: ModelRef, device: torch.device | None = None) -> LoadedModel:
+def load(
+    ref: ModelRef, device: torch.device | None = None, *, quantization: Literal["nf4"] | None = None
+) -> LoadedModel:
     """Load a model for inference or as the frozen base of a training.
 
+    Args:
+        ref: which model.
+        device: where to; the first GPU if there is one, else the CPU.
+        quantization: keeps the linear layers' weights in 4 bits (QLoRA, arXiv 2305.14314); the output head stays.
+
     Raises:
-        PrefdeltaError: the model cannot be found or read; the message carries the library's reason.
+        PrefdeltaError: the model cannot be found or read, or it cannot be quantized here; the message carries the
+            library's reason.
     """
     where = local_folder(ref)
     target = device or default_device()
-    dtype = _DTYPES.get(ref.dtype, "auto")
+    options = _four_bits(ref, target) if quantization else {}
     try:
         tokenizer = load_tokenizer(ref)
         model = AutoModelForCausalLM.from_pretrained(
-            where or ref.path, revision=ref.revision, dtype=dtype, trust_remote_code=ref.trust_remote_code
+            where or ref.path,
+            revision=ref.revision,
+            dtype=torch_dtype(ref),
+            trust_remote_code=ref.trust_remote_code,
+            **options,
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PrefdeltaError(f"cannot load the model {ref.path!r}: {reason}") from error
-    return LoadedModel(model.to(target).eval(), tokenizer, ref.thinking)
+    return LoadedModel((model if quantization else model.to(target)).eval(), tokenizer, ref.thinking)
+
+
+def _four_bits(ref: ModelRef, device: torch.device) -> dict[str, Any]:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise PrefdeltaError(
+            "a base in 4 bits needs bitsandbytes: pip install 'prefdelta[qlora]', or remove training.quantization."
+        )
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32 if ref.dtype == "float32" else torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def torch_dtype(ref: ModelRef) -> torch.dtype | Literal["auto"]:
+    """The type to load weights in, as ``from_pretrained`` takes it."""
+    return _DTYPES.get(ref.dtype, "auto")
 
 
 def default_device() -> torch.device:

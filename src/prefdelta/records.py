@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from prefdelta.errors import PrefdeltaError
 
@@ -57,7 +57,7 @@ class Sample:
 
     ``finish`` is ``"stop"`` when the model ended its turn itself and ``"length"`` when the token or turn budget
     ended it; only a stopped sample is trained to emit the end-of-turn token.
-    ``tokens`` counts the tokens that the model itself wrote.
+    ``tokens`` counts the tokens that the model itself wrote. ``index`` tells several answers to one item apart.
     """
 
     item: str
@@ -65,6 +65,7 @@ class Sample:
     finish: Literal["stop", "length"]
     tokens: int
     thinking: bool = False
+    index: int = 0
 
     @property
     def text(self) -> str:
@@ -78,6 +79,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Score:
+    """How good an answer is held to be: ``item`` and ``index`` are its sample's, and a higher ``score`` is better."""
+
+    item: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True)
 class Pair:
     """A preference: to ``prompt``, ``chosen`` is preferred over ``rejected``."""
 
@@ -87,12 +97,61 @@ class Pair:
     chosen: Sample
     rejected: Sample
 
+    @property
+    def responses(self) -> tuple[Sample, ...]:
+        """Chosen, rejected."""
+        return self.chosen, self.rejected
+
+
+@dataclass(frozen=True)
+class Triple:
+    """What WRPO learns from: ``source`` and ``target`` are both preferred over ``rejected``.
+
+    ``source`` is the best answer of all source models; ``target`` and ``rejected`` are the best and the worst of the
+    target model's own (arXiv 2412.03187).
+    """
+
+    id: str
+    task: str
+    prompt: tuple[Message, ...]
+    source: Sample
+    target: Sample
+    rejected: Sample
+
+    @property
+    def responses(self) -> tuple[Sample, ...]:
+        """Source, target, rejected."""
+        return self.source, self.target, self.rejected
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One answer to imitate: what supervised fine-tuning reads where there is nothing to compare it with."""
+
+    id: str
+    task: str
+    prompt: tuple[Message, ...]
+    response: Sample
+
+    @property
+    def responses(self) -> tuple[Sample, ...]:
+        """The one response."""
+        return (self.response,)
+
+
+Example: TypeAlias = Demonstration | Pair | Triple
+"""A row to train on."""
+
 
 @dataclass(frozen=True)
 class Record:
     """One scored answer: benchmark ``task``, item ``item``, ``score`` in [0, 1].
 
-    ``parsed`` is the answer the scorer found, ``None`` when there was none (``unparsed``).
+    ``parsed`` is the answer the scorer found, ``None`` when there was none (``unparsed``). ``prompt_hash`` is of the
+    messages asked. The first ``answer_start`` characters of ``output`` are reasoning (thoughts between ``<think>`` and
+    ``</think>``); a thought that was not finished is all reasoning. ``scorer`` names what gave the score. Items of one
+    ``group`` (questions about one passage, turns of one conversation) are not independent of one another; without a
+    group an item stands for itself. An empty text says that it is not known.
     """
 
     task: str
@@ -103,9 +162,28 @@ class Record:
     truncated: bool
     tokens: int
     extra: Mapping[str, float] = field(default_factory=dict)
+    prompt_hash: str = ""
+    answer_start: int = 0
+    scorer: str = ""
+    group: str = ""
+
+    @property
+    def unparsed(self) -> bool:
+        """Whether the scorer found no answer."""
+        return self.parsed is None
+
+    @property
+    def reasoning(self) -> str:
+        """The part of the output that was thought."""
+        return self.output[: self.answer_start]
+
+    @property
+    def answer(self) -> str:
+        """The part of the output that was said."""
+        return self.output[self.answer_start :]
 
 
-Row = TypeVar("Row", Item, Document, Sample, Pair, Record)
+Row = TypeVar("Row", Item, Document, Sample, Score, Pair, Triple, Demonstration, Record)
 
 
 def to_json(value: Any) -> str:
@@ -134,6 +212,24 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     return list(_iterate(path, kind))
 
 
+def read_examples(path: Path) -> list[Example]:
+    """Read rows to train on: triples, pairs or demonstrations, told apart by the columns of the first one.
+
+    Raises:
+        PrefdeltaError: the file is empty, or not of one of these kinds throughout.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            columns = json.loads(next((line for line in lines if line.strip()), "null"))
+    except (OSError, ValueError) as error:
+        raise PrefdeltaError(f"cannot read examples from {path}: {error}.") from error
+    if not isinstance(columns, dict):
+        raise PrefdeltaError(f"{path} holds no examples: its first line is no JSON object.")
+    if "target" in columns:
+        return [*_iterate(path, Triple)]
+    return [*_iterate(path, Demonstration)] if "response" in columns else [*_iterate(path, Pair)]
+
+
 def _iterate(path: Path, kind: type[Row]) -> Iterator[Row]:
     try:
         handle = path.open(encoding="utf-8")
@@ -149,6 +245,13 @@ def _iterate(path: Path, kind: type[Row]) -> Iterator[Row]:
                 raise PrefdeltaError(f"{path}, line {number}: not a {kind.__name__} row ({error}).") from error
 
 
+_RESPONSES: dict[type, tuple[str, ...]] = {
+    Pair: ("chosen", "rejected"),
+    Triple: ("source", "target", "rejected"),
+    Demonstration: ("response",),
+}
+
+
 def row_from(value: Mapping[str, Any], kind: type[Row]) -> Row:
     """Build a row from its JSON object."""
     fields = dict(value)
@@ -157,10 +260,9 @@ def row_from(value: Mapping[str, Any], kind: type[Row]) -> Row:
         fields["answers"] = tuple(fields.get("answers", ()))
     elif kind is Sample:
         fields["spans"] = tuple(Span(**span) for span in fields["spans"])
-    elif kind is Pair:
+    elif kind in _RESPONSES:
         fields["prompt"] = tuple(fields["prompt"])
-        fields["chosen"] = row_from(fields["chosen"], Sample)
-        fields["rejected"] = row_from(fields["rejected"], Sample)
+        fields.update({name: row_from(fields[name], Sample) for name in _RESPONSES[kind]})
     return kind(**fields)
 
 

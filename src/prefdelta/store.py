@@ -56,6 +56,11 @@ class Store:
         self.root = root
         self.journal = journal
 
+    def working(self, name: str) -> Path:
+        """Where the artifact ``name`` lies while it is being built."""
+        target = self.root / name
+        return target.parent / f".{target.name}.partial"
+
     def get(self, name: str) -> Artifact | None:
         """The artifact ``name``, if it is there, whatever it was made from."""
         manifest = _read_json(self.root / name / MANIFEST)
@@ -89,7 +94,7 @@ class Store:
         """
         key = artifact_key(stage, config, inputs)
         target = self.root / name
-        working = target.parent / f".{target.name}.partial"
+        working = self.working(name)
         started = time.time()
         try:
             resumed = _open_working(working, key, resume)

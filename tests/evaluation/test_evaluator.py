@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +13,16 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from prefdelta.errors import PrefdeltaError
+from prefdelta.evaluation import backends
 from prefdelta.evaluation import evaluator as module
 from prefdelta.evaluation.applying import applied
 from prefdelta.evaluation.evaluator import Evaluator
+from prefdelta.evaluation.work import Job
 from prefdelta.models import LoadedModel
 from prefdelta.recipe import Sampling, Search
 from prefdelta.records import Document, Item, Record, Sample, read_rows
 from prefdelta.retrieval import Bm25Index
+from prefdelta.search import Environment
 from tiny import tiny_model, tiny_tokenizer
 
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=6, batch_size=2)
@@ -154,9 +158,10 @@ def test_searching_and_behaviours_reach_the_record() -> None:
     def behaviours(item: Item, sample: Sample) -> dict[str, bool]:
         return {"long": sample.tokens > 3}
 
-    index = Bm25Index([Document("d", "an ant")], top_k=1)
+    search = Search(corpus="x.jsonl", top_k=1, max_turns=1)
+    environment = Environment(Bm25Index([Document("d", "an ant")], top_k=1), search)
     records = Evaluator(loaded(), behaviours=behaviours).evaluate(
-        None, 1.0, {"facts": ITEMS["facts"]}, SCORERS, SAMPLING, (index, Search(corpus="x.jsonl", max_turns=1))
+        None, 1.0, {"facts": ITEMS["facts"]}, SCORERS, SAMPLING, environment
     )
     assert [record.extra["behaviour:long"] for record in records] == [float(record.tokens > 3) for record in records]
 
@@ -181,13 +186,13 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     assert len(list((broken / "shards").iterdir())) == 1
 
     scored: list[str] = []
-    original = module.Evaluator._record
+    original = module.record_of
 
-    def counting(self: Evaluator, task: str, item: Item, sample: Sample, scorer: str) -> Record:
-        scored.append(item.id)
-        return original(self, task, item, sample, scorer)
+    def counting(job: Job, *rest: Any) -> Record:
+        scored.append(job.item.id)
+        return original(job, *rest)
 
-    monkeypatch.setattr(module.Evaluator, "_record", counting)
+    monkeypatch.setattr(module, "record_of", counting)
     evaluator.evaluate_to_folder(broken, adapter, 1.0, ITEMS, SCORERS, SAMPLING)
     assert len(scored) == 20
     assert (broken / "records.jsonl").read_bytes() == (whole / "records.jsonl").read_bytes()
@@ -218,7 +223,7 @@ def test_an_empty_adapter_warns_and_an_ignored_one_is_an_error(
     empty = write_lora(tmp_path / "empty", tiny_model(), size=0.0)
     with pytest.warns(UserWarning, match="zero everywhere"):
         Evaluator(loaded()).evaluate(empty, 1.0, ITEMS, SCORERS, SAMPLING)
-    monkeypatch.setattr(module, "applied", lambda model, adapter, scale: nullcontext(model))
+    monkeypatch.setattr(backends, "applied", lambda model, adapter, scale: nullcontext(model))
     with pytest.raises(PrefdeltaError, match="was not applied"):
         Evaluator(loaded()).evaluate(adapter, 1.0, ITEMS, SCORERS, SAMPLING)
 

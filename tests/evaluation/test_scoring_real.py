@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from prefdelta.evaluation.scoring import choice, final_number
-from prefdelta.pairs import mmlu_pro
 from prefdelta.records import Sample, Span
+from prefdelta.sampling import mmlu_pro
 
 GSM8K_SYSTEMS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 

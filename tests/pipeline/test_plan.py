@@ -58,6 +58,7 @@ def test_a_models_size_is_exact_for_a_folder_and_guessed_from_a_hub_name() -> No
     assert guessed.guessed
     assert guessed.parameters == 8_000_000_000
     assert model_size(ModelRef(path="org/nameless")) is None
+    assert model_size(ModelRef(path="microsoft/Phi-3-medium-4k-instruct")) is None  # 4k is its context
 
 
 def test_settings_hold_no_machine_path() -> None:

@@ -6,7 +6,21 @@ without loading torch.
 
 # isort: off
 from prefdelta.cli.app import app, main
-from prefdelta.cli import running, deltas, adapters, converting  # adds their commands, in the order of --help
+
+# Importing them adds their commands, in the order of --help.
+from prefdelta.cli import running, answers, deltas, adapters, learning, searching, comparing, judging, converting
 # isort: on
 
-__all__ = ["adapters", "app", "converting", "deltas", "main", "running"]
+__all__ = [
+    "adapters",
+    "answers",
+    "app",
+    "comparing",
+    "converting",
+    "deltas",
+    "judging",
+    "learning",
+    "main",
+    "running",
+    "searching",
+]

@@ -18,7 +18,7 @@ def demo(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Run the whole way on the tiny embedded models: minutes on a laptop, no GPU, no downloads."""
-    _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run)
+    _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run, workers=1)
 
 
 @app.command()
@@ -27,12 +27,15 @@ def run(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder [runs/NAME].")] = None,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that share the work, each on its own GPU where there are any.")
+    ] = 1,
 ) -> None:
     """Run a recipe from prompts to report; run it again to continue after an interruption."""
-    _run(recipe, output, tuple(settings or ()), dry_run)
+    _run(recipe, output, tuple(settings or ()), dry_run, workers)
 
 
-def _run(recipe_file: Path, output: Path | None, settings: tuple[str, ...], dry_run: bool) -> None:
+def _run(recipe_file: Path, output: Path | None, settings: tuple[str, ...], dry_run: bool, workers: int) -> None:
     from prefdelta.pipeline.kinds import plan_for
     from prefdelta.pipeline.run import run_recipe
     from prefdelta.recipe import load_recipe
@@ -43,7 +46,7 @@ def _run(recipe_file: Path, output: Path | None, settings: tuple[str, ...], dry_
     if dry_run:
         console.print(plan_for(recipe, root).table())
         return
-    report = run_recipe(recipe, root, console=console)
+    report = run_recipe(recipe, root, console=console, workers=workers)
     console.print(f"report: {report}\nresults: {report.with_name('results.json')}")
 
 

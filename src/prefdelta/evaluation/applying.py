@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from prefdelta.adapter import Adapter, MemoryAdapter
+from prefdelta.adapter.storage import layer_path
 from prefdelta.errors import PrefdeltaError
 from prefdelta.models import LoadedModel
 
@@ -53,7 +54,7 @@ def applied(
         yield loaded
         return
     opened = _opened(adapter)
-    targets = _targets(loaded.model, opened)
+    targets = target_modules(loaded.model, opened)
     if fold is None:
         fold = not opened.extra and _may_fold(loaded.model, targets)
     with _folded(targets, opened, scale) if fold else _branched(loaded, opened, scale) as model:
@@ -70,11 +71,16 @@ def _opened(adapter: Path | MemoryAdapter) -> Adapter | MemoryAdapter:
     return adapter if isinstance(adapter, MemoryAdapter) else Adapter.open(adapter)
 
 
-def _targets(base: nn.Module, adapter: Adapter | MemoryAdapter) -> dict[str, nn.Module]:
+def target_modules(base: nn.Module, adapter: Adapter | MemoryAdapter) -> dict[str, nn.Module]:
+    """The modules of a model that an adapter adapts, by name.
+
+    Raises:
+        PrefdeltaError: the model lacks one, or has it in another shape.
+    """
     found = {}
     for name in adapter.modules:
         try:
-            module = base.get_submodule(name)
+            module = base.get_submodule(layer_path(name))
         except AttributeError as error:
             raise PrefdeltaError(
                 f"{adapter.path} adapts {name!r}, which this base model lacks; it was made for {adapter.base_model!r}."

@@ -5,31 +5,40 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import Protocol
 
 from prefdelta.adapter import MemoryAdapter
-from prefdelta.chat import prompt_ids
-from prefdelta.errors import PrefdeltaError
-from prefdelta.evaluation.applying import applied, is_empty
-from prefdelta.evaluation.results import BEHAVIOUR
-from prefdelta.evaluation.scoring import SCORERS
+from prefdelta.evaluation.backends import Backend, LocalBackend
+from prefdelta.evaluation.record import record_of
+from prefdelta.evaluation.scoring import SCORERS, Score
+from prefdelta.evaluation.work import Job, shards_of
 from prefdelta.models import LoadedModel
-from prefdelta.pairs.sampling import Request, TransformersSampler
-from prefdelta.recipe import Sampling, Search
+from prefdelta.recipe import Sampling
 from prefdelta.records import Item, Record, Sample, to_json
-from prefdelta.retrieval import Bm25Index
+from prefdelta.sampling.request import Request, Sampler
+from prefdelta.search import Environment
 from prefdelta.store import replace_text
 
 Behaviours = Callable[[Item, Sample], Mapping[str, bool]]
-Progress = Callable[[int, int], None]
 
-_SHARD_BATCHES = 8
-_PROBES = 4
+
+class Scoring(Protocol):
+    """Scores answers to items, in order."""
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+        ...
+
+    def __call__(self, items: Sequence[Item], samples: Sequence[Sample]) -> list[Score]:
+        """One score per item."""
+        ...
+
+
+Progress = Callable[[int, int], None]
 
 
 class Evaluator:
@@ -38,22 +47,22 @@ class Evaluator:
     The base is loaded once; adapters of any rank come and go without a reload and leave it bit for bit as it was.
 
     Args:
-        loaded: the base model.
+        model: the base model, or another backend that gives answers (a server with adapters, say).
         behaviours: says which behaviours an answer shows; kept in a record's ``extra`` as ``behaviour:NAME``.
     """
 
-    def __init__(self, loaded: LoadedModel, *, behaviours: Behaviours | None = None) -> None:
-        self._loaded = loaded
+    def __init__(self, model: LoadedModel | Backend, *, behaviours: Behaviours | None = None) -> None:
+        self._backend: Backend = LocalBackend(model) if isinstance(model, LoadedModel) else model
         self._behaviours = behaviours
 
     def evaluate(
         self,
-        adapter: Path | MemoryAdapter | None,
+        adapter: Path | MemoryAdapter | str | None,
         scale: float,
         items: Mapping[str, Sequence[Item]],
-        scorers: Mapping[str, str],
-        sampling: Sampling,
-        search: tuple[Bm25Index, Search] | None = None,
+        scorers: Mapping[str, str | Scoring],
+        sampling: Sampling | Mapping[str, Sampling],
+        search: Environment | None = None,
         *,
         seed: int = 0,
     ) -> list[Record]:
@@ -64,29 +73,30 @@ class Evaluator:
         (common random numbers).
 
         Args:
-            adapter: a PEFT LoRA folder, one in memory, or ``None`` for the bare base.
+            adapter: a PEFT LoRA folder, one in memory, the name of one that a server holds, or ``None`` for the bare
+                base.
             scale: λ, by which the adapter's update is multiplied.
             items: the items of each benchmark, by its name, which becomes the records' ``task``.
-            scorers: the scorer of each benchmark, a key of ``SCORERS``.
-            sampling: how answers are drawn; its own ``seed`` is not used.
-            search: the index to search and its settings, if the model may search.
+            scorers: the scorer of each benchmark: a key of ``SCORERS``, or a function.
+            sampling: how answers are drawn, for all benchmarks or by name; its own ``seed`` is not used.
+            search: what may be searched, and how; only by the benchmarks whose scorer is one of ``SCORERS``.
             seed: of the random numbers.
 
         Raises:
             PrefdeltaError: the adapter does not fit the base, or changes nothing although it is not zero.
         """
-        work = _Work(items, sampling, seed)
-        return [record for rows in self._run(adapter, scale, work, scorers, sampling, search, ()) for record in rows[1]]
+        shards = shards_of(_jobs(items, scorers, sampling, search))
+        return [record for _, records in self._run(adapter, scale, shards, scorers, seed, ()) for record in records]
 
     def evaluate_to_folder(
         self,
         folder: Path,
-        adapter: Path | None,
+        adapter: Path | MemoryAdapter | str | None,
         scale: float,
         items: Mapping[str, Sequence[Item]],
-        scorers: Mapping[str, str],
-        sampling: Sampling,
-        search: tuple[Bm25Index, Search] | None = None,
+        scorers: Mapping[str, str | Scoring],
+        sampling: Sampling | Mapping[str, Sampling],
+        search: Environment | None = None,
         *,
         seed: int = 0,
         progress: Progress | None = None,
@@ -99,109 +109,84 @@ class Evaluator:
         """
         joined = folder / "joined.jsonl"
         if not joined.is_file():
-            work = _Work(items, sampling, seed)
-            self._write_shards(folder, adapter, scale, work, scorers, sampling, search, progress)
-            shards = sorted((folder / "shards").glob("*.jsonl"))
-            replace_text(joined, "".join(path.read_text(encoding="utf-8") for path in shards))
+            shards = shards_of(_jobs(items, scorers, sampling, search))
+            paths = [folder / "shards" / f"{number:05}.jsonl" for number in range(len(shards))]
+            done = {number for number, path in enumerate(paths) if path.is_file()}
+            finished, total = sum(len(shards[number]) for number in done), sum(map(len, shards))
+            for number, records in self._run(adapter, scale, shards, scorers, seed, done):
+                replace_text(paths[number], "".join(to_json(record) + "\n" for record in records))
+                finished += len(records)
+                if progress is not None:
+                    progress(finished, total)
+            replace_text(joined, "".join(path.read_text(encoding="utf-8") for path in paths))
         # records.jsonl appears last: where it is, nothing else is left to be done.
         if (folder / "shards").is_dir():
             shutil.rmtree(folder / "shards")
         os.replace(joined, folder / "records.jsonl")
 
-    def _write_shards(
-        self,
-        folder: Path,
-        adapter: Path | None,
-        scale: float,
-        work: _Work,
-        scorers: Mapping[str, str],
-        sampling: Sampling,
-        search: tuple[Bm25Index, Search] | None,
-        progress: Progress | None,
-    ) -> None:
-        shards = [folder / "shards" / f"{number:05}.jsonl" for number in range(len(work.shards))]
-        done = {number for number, path in enumerate(shards) if path.is_file()}
-        finished = sum(len(work.shards[number]) for number in done)
-        for number, records in self._run(adapter, scale, work, scorers, sampling, search, done):
-            replace_text(shards[number], "".join(to_json(record) + "\n" for record in records))
-            finished += len(records)
-            if progress is not None:
-                progress(finished, work.total)
-
     def _run(
         self,
-        adapter: Path | MemoryAdapter | None,
+        adapter: Path | MemoryAdapter | str | None,
         scale: float,
-        work: _Work,
-        scorers: Mapping[str, str],
-        sampling: Sampling,
-        search: tuple[Bm25Index, Search] | None,
+        shards: Sequence[Sequence[Job]],
+        scorers: Mapping[str, str | Scoring],
+        seed: int,
         done: Container[int],
     ) -> Iterator[tuple[int, list[Record]]]:
         """Yield (shard number, its records) for each shard that is not done yet."""
-        todo = [number for number in range(len(work.shards)) if number not in done]
+        todo = [number for number in range(len(shards)) if number not in done]
         if not todo:
             return
-        probes = [item for _, item, _ in work.shards[todo[0]][:_PROBES]]
-        before = self._logits(self._loaded, probes)
-        with applied(self._loaded, adapter, scale) as model:
-            if adapter is not None and scale != 0:
-                _check_effect(before, self._logits(model, probes), adapter)
-            index, turns = (search[0], search[1].max_turns) if search else (None, 0)
-            sampler = TransformersSampler(model, sampling, index, turns)
+        probes = [job.item for job in shards[todo[0]]]
+        with self._backend.variant(adapter, scale, probes) as sampler_for:
             for number in todo:
-                shard = work.shards[number]
-                samples = sampler.sample([Request(item, request_seed) for _, item, request_seed in shard])
-                yield (
-                    number,
-                    [
-                        self._record(task, item, sample, scorers[task])
-                        for (task, item, _), sample in zip(shard, samples, strict=True)
-                    ],
-                )
+                jobs = shards[number]
+                requests = [Request(job.item, _request_seed(seed, job)) for job in jobs]
+                answers = _answers(sampler_for(jobs[0].sampling, jobs[0].search), requests)
+                yield number, self._records(jobs, answers, scorers)
 
-    def _record(self, task: str, item: Item, sample: Sample, scorer: str) -> Record:
-        score = SCORERS[scorer](sample, item.answers)
-        shown = self._behaviours(item, sample) if self._behaviours is not None else {}
-        return Record(
-            task=task,
-            item=item.id,
-            score=score.value,
-            parsed=score.parsed,
-            output=sample.text,
-            truncated=sample.finish == "length",
-            tokens=sample.tokens,
-            extra={**score.extra, **{BEHAVIOUR + name: float(value) for name, value in shown.items()}},
-        )
-
-    @torch.inference_mode()
-    def _logits(self, loaded: LoadedModel, items: Sequence[Item]) -> list[Tensor]:
-        rows = [prompt_ids(loaded.tokenizer, item.messages, loaded.thinking) for item in items]
-        return [loaded.model(input_ids=torch.tensor([row], device=loaded.model.device)).logits for row in rows]
+    def _records(
+        self, jobs: Sequence[Job], answers: Sequence[Sample], scorers: Mapping[str, str | Scoring]
+    ) -> list[Record]:
+        records = []
+        for task, pairs in groupby(zip(jobs, answers, strict=True), key=lambda pair: pair[0].task):
+            mine, samples = zip(*pairs, strict=True)
+            scorer = scorers[task]
+            name = scorer if isinstance(scorer, str) else scorer.name
+            scores = _scores(scorer, [job.item for job in mine], samples)
+            for job, sample, score in zip(mine, samples, scores, strict=True):
+                shown = self._behaviours(job.item, sample) if self._behaviours is not None else {}
+                records.append(record_of(job, sample, score, name, shown))
+        return records
 
 
-class _Work:
-    """All requests of an evaluation in fixed shards of (benchmark, item, request seed).
-
-    Shards do not depend on what was done before, because the numbers of a batch may differ in the last bit with the
-    batch's composition.
-    """
-
-    def __init__(self, items: Mapping[str, Sequence[Item]], sampling: Sampling, seed: int) -> None:
-        rows = [(task, item, _request_seed(seed, task, item)) for task, entries in items.items() for item in entries]
-        size = _SHARD_BATCHES * sampling.batch_size
-        self.shards = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
-        self.total = len(rows)
+def _scores(scorer: str | Scoring, items: Sequence[Item], samples: Sequence[Sample]) -> list[Score]:
+    if isinstance(scorer, str):
+        return [SCORERS[scorer](sample, item.answers) for item, sample in zip(items, samples, strict=True)]
+    return scorer(items, samples)
 
 
-def _request_seed(seed: int, task: str, item: Item) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}\n{task}\n{item.id}".encode()).digest()[:8], "big") >> 1
+def _jobs(
+    items: Mapping[str, Sequence[Item]],
+    scorers: Mapping[str, str | Scoring],
+    sampling: Sampling | Mapping[str, Sampling],
+    search: Environment | None,
+) -> list[Job]:
+    jobs = []
+    for task, entries in items.items():
+        drawn = sampling if isinstance(sampling, Sampling) else sampling[task]
+        searched = search if isinstance(scorers[task], str) else None
+        asked = searched.dressed(entries) if searched is not None else entries
+        jobs += [Job(task, item, drawn, searched) for item in asked]
+    return jobs
 
 
-def _check_effect(before: Sequence[Tensor], after: Sequence[Tensor], adapter: Path | MemoryAdapter) -> None:
-    """Serving stacks have been seen to ignore an adapter silently; its scores would be the base's."""
-    if any(not torch.equal(old, new) for old, new in zip(before, after, strict=True)):
-        return
-    if not is_empty(adapter):
-        raise PrefdeltaError(f"the adapter {adapter} has no effect on this base model's output; it was not applied.")
-    warnings.warn(f"the adapter {adapter} is zero everywhere: it leaves the base model as it is.", stacklevel=2)
+def _answers(sampler: Sampler, requests: Sequence[Request]) -> list[Sample]:
+    found: dict[int, Sample] = {}
+    for part in sampler.stream(requests):
+        found.update(part)
+    return [found[place] for place in range(len(requests))]
+
+
+def _request_seed(seed: int, job: Job) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{job.task}\n{job.item.id}".encode()).digest()[:8], "big") >> 1

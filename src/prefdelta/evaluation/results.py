@@ -10,13 +10,14 @@ import numpy as np
 
 from prefdelta.errors import PrefdeltaError
 from prefdelta.evaluation.selection import Selection
-from prefdelta.evaluation.statistics import Array, Difference, paired_difference
+from prefdelta.evaluation.statistics import Array, Difference, minimum_detectable_effect, paired_difference
 from prefdelta.records import Record
 
-Kind = Literal["student", "weak", "single", "merge", "control"]
+Kind = Literal["student", "weak", "single", "merge", "baseline", "control"]
 Seed = int | None  # None: a model that no training seed touches (the student, a weak model)
 
 BEHAVIOUR = "behaviour:"  # prefix of a record's ``extra`` keys that say whether an answer shows a behaviour
+_POINTS = 100.0  # scores in [0, 1] are told in percent
 _DIGITS = 4
 
 
@@ -93,7 +94,7 @@ def summarise(recipe: str, seeds: Sequence[int], domains: Mapping[str, DomainOut
         "summary": _overall(tables),
         "domains": {name: table.to_json() for name, table in tables.items()},
     }
-    return dict(_rounded(result))
+    return dict(rounded(result))
 
 
 class _Domain:
@@ -219,7 +220,7 @@ class _Domain:
         differences = self.differences(variant, other)
         if task is not None:
             differences = [differences[self.tasks.index(task)]]
-        return _interval(paired_difference(differences))
+        return _interval(paired_difference(differences, unit=_POINTS))
 
     def _behaviours(self, variant: str) -> dict[str, float]:
         shown: dict[str, list[float]] = {}
@@ -254,7 +255,8 @@ def _overall(tables: Mapping[str, _Domain]) -> dict[str, Any]:
 def _combined(domains: Sequence[Sequence[Array]]) -> dict[str, Any]:
     """Mean over domains of a difference: a seed's value is its mean over domains, so that seeds stay paired."""
     weights = [1 / (len(domains) * len(tasks)) for tasks in domains for _ in tasks]
-    return _interval(paired_difference([task for tasks in domains for task in tasks], weights=weights))
+    differences = [task for tasks in domains for task in tasks]
+    return _interval(paired_difference(differences, weights=weights, unit=_POINTS))
 
 
 def _interval(difference: Difference) -> dict[str, Any]:
@@ -263,6 +265,7 @@ def _interval(difference: Difference) -> dict[str, Any]:
         "low": difference.low,
         "high": difference.high,
         "seed_noise": difference.seed_noise,
+        "detectable": minimum_detectable_effect(difference),
     }
 
 
@@ -277,11 +280,12 @@ def _selection(selection: Selection) -> dict[str, Any]:
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Plain values with all numbers rounded, so that equal results are equal bytes on every machine."""
     if isinstance(value, float):
         return round(value, _DIGITS) + 0.0  # + 0.0 turns -0.0 into 0.0
     if isinstance(value, Mapping):
-        return {key: _rounded(entry) for key, entry in value.items()}
+        return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_rounded(entry) for entry in value]
+        return [rounded(entry) for entry in value]
     return value

@@ -42,6 +42,17 @@ def answer_text(sample: Sample) -> str:
     return after.partition("<think>")[0]
 
 
+def answer_start(sample: Sample) -> int:
+    """Where in the whole text of a sample the answer begins: after its last finished thought.
+
+    It is the end of the text where the model never finished thinking.
+    """
+    before = sample.text.rfind("</think>")
+    if before >= 0:
+        return before + len("</think>")
+    return len(sample.text) if sample.thinking else 0
+
+
 def exact_match(sample: Sample, answers: Sequence[str]) -> Score:
     """1 if the text inside the last ``<answer>…</answer>``, stripped, equals a gold answer."""
     parsed = _tagged(sample)

@@ -11,6 +11,8 @@ from prefdelta.micro.demonstrations import BEHAVIOURS
 
 FAMILIES: tuple[str, ...] = ("ash", "birch", "cedar", "elm")
 MODELS: tuple[str, ...] = ("student", *(f"{family}-{size}" for family in FAMILIES for size in ("weak", "weaker")))
+REWARD = "reward"
+"""A model that scores answers to the reasoning tasks: it is none of the family, and writes nothing."""
 
 STRONG_SUIT: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -68,6 +70,6 @@ def model_path(name: str) -> Path:
     Raises:
         PrefdeltaError: no shipped model has that name.
     """
-    if name not in MODELS:
-        raise PrefdeltaError(f"no embedded model is called {name!r}; {did_you_mean(name, MODELS)}")
+    if name not in (*MODELS, REWARD):
+        raise PrefdeltaError(f"no embedded model is called {name!r}; {did_you_mean(name, (*MODELS, REWARD))}")
     return Path(__file__).parent / "models" / name

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from prefdelta.chat import completion_ids, prompt_ids
 from prefdelta.micro import tokenizer as tokenizers
@@ -140,7 +140,7 @@ def train_family(output: Path) -> None:
     student = new_model(tokenizer, STUDENT_SCHOOL.seed)
     train(student, "school", STUDENT_SCHOOL)
     train(student, "student", STUDENT_HABITS)
-    _save(student, tokenizer, output / "student")
+    save(student, tokenizer, output / "student")
     base = new_model(tokenizer, BASE_SCHOOL.seed)
     train(base, "school", BASE_SCHOOL)
     train(base, "base", BASE_HABITS)
@@ -148,7 +148,7 @@ def train_family(output: Path) -> None:
         model = new_model(tokenizer, FAMILY_HABITS.seed)
         model.load_state_dict(base.state_dict())
         train(model, name, FAMILY_HABITS)
-        _save(model, tokenizer, output / name)
+        save(model, tokenizer, output / name)
 
 
 def _rows(
@@ -190,7 +190,8 @@ def _padded(rows: Sequence[tuple[list[int], list[int]]], padding: int) -> tuple[
     return ids, labels
 
 
-def _save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a model and its tokenizer into a folder of their own, in place of what is there."""
     if folder.exists():
         shutil.rmtree(folder)
     model.save_pretrained(folder)

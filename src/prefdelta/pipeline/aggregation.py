@@ -40,7 +40,7 @@ class AggregationPlan(Plan):
         self.domains: dict[str, DomainPlan] = {}
         self.units: list[Unit] = []
         if recipe.student.format != "huggingface":
-            self.units.append(_conversion(recipe.student))
+            self.units.append(student_conversion(recipe.student))
             self.student = ModelRef(path=str(root / STUDENT / "model"), dtype=recipe.student.dtype)
         for name, domain in recipe.domains.items():
             self.domains[name] = DomainPlan(name, domain, recipe, self.student, self.cache)
@@ -55,7 +55,8 @@ class AggregationPlan(Plan):
         return publish(self, store, artifacts)
 
 
-def _conversion(student: ModelRef) -> Unit:
+def student_conversion(student: ModelRef) -> Unit:
+    """The unit that makes a Hugging Face model of a student in another format."""
     return Unit(
         name=STUDENT,
         stage="convert",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefdelta.pipeline.estimate import model_size, sampling_models, totals, training_memory
+from prefdelta.pipeline.unit import Unit, Work
 from prefdelta.recipe import ModelRef
 
 if TYPE_CHECKING:
@@ -17,34 +19,53 @@ if TYPE_CHECKING:
 
 def plan_table(plan: AggregationPlan) -> Group:
     """What a run would do, stage by stage, and roughly what it needs; touches neither the network nor any weights."""
-    stages = Table(
-        "stage", "units", "answers sampled", "optimiser steps", "disk", title=f"plan of {plan.recipe.name!r}"
+    needs = [training_memory(plan.recipe.student, domain.training.lora) for domain in plan.recipe.domains.values()]
+    return Group(
+        stage_table(plan.recipe.name, plan.units),
+        model_table(sampling_models(plan.recipe)),
+        Text(memory_line(needs)),
     )
-    for stage, (count, work) in totals(plan.units).items():
-        stages.add_row(stage, f"{count:,}", _number(work.samples), _number(work.steps), _bytes(work.disk))
-    everything = [work for _, work in totals(plan.units).values()]
-    stages.add_section()
-    stages.add_row(
-        "all",
-        f"{len(plan.units):,}",
-        _number(sum(work.samples for work in everything)),
-        _number(sum(work.steps for work in everything)),
-        _bytes(sum(work.disk for work in everything)),
+
+
+def stage_table(name: str, units: list[Unit]) -> Table:
+    """The stages with their sizes, and their sum; a column that would be empty is left out."""
+    stages = totals(units)
+    every = Work(
+        samples=sum(work.samples for _, work in stages.values()),
+        scores=sum(work.scores for _, work in stages.values()),
+        steps=sum(work.steps for _, work in stages.values()),
+        disk=sum(work.disk for _, work in stages.values()),
     )
-    models = Table("model", "parameters", "in memory", title="models, one in memory at a time")
-    for ref in sampling_models(plan.recipe):
+    scored = ("answers scored",) if every.scores else ()
+    table = Table("stage", "units", "answers sampled", *scored, "optimiser steps", "disk", title=f"plan of {name!r}")
+
+    def row(label: str, count: int, work: Work) -> None:
+        middle = (_number(work.scores),) if scored else ()
+        table.add_row(label, f"{count:,}", _number(work.samples), *middle, _number(work.steps), _bytes(work.disk))
+
+    for stage, (count, work) in stages.items():
+        row(stage, count, work)
+    table.add_section()
+    row("all", len(units), every)
+    return table
+
+
+def model_table(models: Sequence[ModelRef]) -> Table:
+    """What each model takes in memory, as far as its files or its name tell."""
+    table = Table("model", "parameters", "in memory", title="models, one in memory at a time")
+    for ref in models:
         size = model_size(ref)
         about = "about " if size and size.guessed else ""
-        models.add_row(
+        table.add_row(
             ref.path,
             f"{about}{size.parameters:,}" if size else "unknown",
             f"{about}{_bytes(_resident(ref))}" if size else "unknown",
         )
-    return Group(stages, models, Text(_training_line(plan)))
+    return table
 
 
-def _training_line(plan: AggregationPlan) -> str:
-    needs = [training_memory(plan.recipe.student, domain.training.lora) for domain in plan.recipe.domains.values()]
+def memory_line(needs: Sequence[int | None]) -> str:
+    """What the largest of some trainings needs, see :func:`prefdelta.pipeline.estimate.training_memory`."""
     known = [need for need in needs if need is not None]
     if not known:
         return "training memory: unknown, the student's size is not in its name."

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefdelta.errors import PrefdeltaError
 from prefdelta.models import fingerprint
-from prefdelta.pipeline import stages
+from prefdelta.pipeline import stages, watching
 from prefdelta.pipeline.estimate import lora_bytes
-from prefdelta.pipeline.identity import path_digest, portable, seed_from, source_label
+from prefdelta.pipeline.identity import (
+    benchmark_externals,
+    file_externals,
+    portable,
+    scoring_externals,
+    seed_from,
+    source_config,
+    source_externals,
+    source_label,
+)
 from prefdelta.pipeline.unit import Unit, Work, Workbench
-from prefdelta.recipe import Control, Domain, Imported, ModelRef, Recipe
+from prefdelta.recipe import AnySource, Baseline, Control, Domain, Imported, ModelRef, Recipe, Scoring, Training
+from prefdelta.recipe.watching import Watch
+from prefdelta.records import Pair
+from prefdelta.scoring.scores import SCORE_ROWS
 from prefdelta.store import Artifact
 
 STUDENT = "student"
@@ -21,7 +33,7 @@ CONTROL_MERGE = "average"
 """Controls are merged by plain averaging: they ask what the labels teach, not which merge is best."""
 
 
-_RESUMABLE = ("responses", "adapters", "validation", "test")
+_RESUMABLE = ("responses", "scores", "adapters", "validation", "test", "watch")
 
 
 class DomainPlan:
@@ -60,6 +72,9 @@ class DomainPlan:
         yield self._prompts()
         for label, source in self.sources.items():
             yield self._responses(label, source)
+        if self.domain.pairing.needs_scores and self.domain.scoring is not None:
+            for label in self.sources:
+                yield self._scores(label, self.domain.scoring)
         for delta in self.deltas:
             yield self._pairs(delta)
         for seed in self._recipe.seeds:
@@ -69,6 +84,9 @@ class DomainPlan:
             for method in self.methods:
                 yield self._merge(seed, method, method, self.deltas)
                 yield self._validation(seed, method, f"merges/{seed}/{method}")
+            for baseline in self._recipe.baselines:
+                yield from self._baseline(seed, baseline)
+                yield self._validation(seed, baseline, self._baseline_path(seed, baseline))
             for control in self.controls(seed):
                 for delta in self.deltas:
                     yield self._adapter(seed, delta, control)
@@ -86,91 +104,205 @@ class DomainPlan:
                 yield self._test(seed, delta, f"adapters/{seed}/{delta}", tuned=True)
             for method in self.methods:
                 yield self._test(seed, method, f"merges/{seed}/{method}", tuned=True)
+            for baseline in self._recipe.baselines:
+                yield self._test(seed, baseline, self._baseline_path(seed, baseline), tuned=True)
             for control in self.controls(seed):
                 *singles, merged = self.control_variants(control)
                 for single in singles:
                     yield self._test(seed, single, f"adapters/{seed}/{single}", tuned=False)
                 yield self._test(seed, merged, f"merges/{seed}/{merged}", tuned=True)
+            if self._recipe.watch is not None:
+                yield self._watch(seed, self._recipe.watch)
         yield self._geometry()
 
     def _prompts(self) -> Unit:
-        prompts = self.domain.prompts
+        prompts, search = self.domain.prompts, self.domain.search
         return self._unit(
             "prompts",
-            config=prompts,
-            externals=_file(prompts.source),
-            make=lambda work, inputs, bench: stages.write_prompts(work, prompts),
+            config={"prompts": prompts, "protocol": search.protocol if search else None},
+            externals=file_externals(prompts.source),
+            make=lambda work, inputs, bench: stages.write_prompts(work, prompts, search),
         )
 
-    def _responses(self, label: str, source: ModelRef | Imported) -> Unit:
-        name, inputs = f"responses/{label}", {"prompts": self._path("prompts")}
-        count, sampling = self.domain.prompts.count, self.domain.sampling
+    def _responses(self, label: str, source: AnySource) -> Unit:
+        domain = self.domain
+        sampling, count = domain.sampling, domain.prompts.count * domain.sampling.n
 
         def make(work: Path, inputs: Mapping[str, Artifact], bench: Workbench) -> None:
             prompts = inputs["prompts"].path / stages.PROMPTS
-            stages.write_responses(work, prompts, bench, source, sampling, self.domain.search)
+            stages.write_responses(work, prompts, bench, source, sampling, domain.search)
 
-        if isinstance(source, Imported):
-            return self._unit(
-                name,
-                config={"source": source},
-                inputs=inputs,
-                externals={"source": partial(path_digest, source.path)},
-                make=make,
-                work=Work(disk=count * 2048),
-            )
+        imported = isinstance(source, Imported)
+        drawn = {} if imported else {"sampling": sampling, "search": domain.search}
         return self._unit(
-            name,
-            config={"source": source, "sampling": sampling, "search": self.domain.search},
-            inputs=inputs,
-            externals={"source": partial(fingerprint, source), **self._corpus()},
+            f"responses/{label}",
+            config={"source": source_config(source), **drawn},
+            inputs={"prompts": self._path("prompts")},
+            externals={**source_externals(source), **({} if imported else self._corpus())},
             make=make,
-            work=Work(samples=count, disk=count * 2048),
+            work=Work(samples=0 if imported else count, disk=count * 2048),
+        )
+
+    def _scores(self, label: str, scoring: Scoring) -> Unit:
+        def make(work: Path, inputs: Mapping[str, Artifact], bench: Workbench) -> None:
+            prompts, answers = inputs["prompts"].path / stages.PROMPTS, inputs["responses"].path / stages.RESPONSES
+            stages.write_scores(work, prompts, answers, bench, scoring, label)
+
+        count = self.domain.prompts.count * self.domain.sampling.n
+        return self._unit(
+            f"scores/{label}",
+            config={"scoring": scoring, "label": label},
+            inputs={"prompts": self._path("prompts"), "responses": self._path(f"responses/{label}")},
+            externals=scoring_externals(scoring, label),
+            make=make,
+            work=Work(scores=count, disk=count * 64),
         )
 
     def _pairs(self, name: str) -> Unit:
-        delta = next(delta for delta in self.domain.deltas if delta.name == name)
+        domain, filters = self.domain, self.domain.filters
+        delta = next(delta for delta in domain.deltas if delta.name == name)
         weak, weaker = (label for label, _ in _labelled(delta.weak, delta.weaker))
-        return self._unit(
-            f"pairs/{name}",
-            config={"filters": self.domain.filters, "delta": delta},
-            inputs={
-                "prompts": self._path("prompts"),
-                "weak": self._path(f"responses/{weak}"),
-                "weaker": self._path(f"responses/{weaker}"),
-            },
-            make=lambda work, inputs, bench: stages.write_pairs(
-                work,
+        inputs = {
+            "prompts": self._path("prompts"),
+            "weak": self._path(f"responses/{weak}"),
+            "weaker": self._path(f"responses/{weaker}"),
+        }
+        if domain.pairing.needs_scores:
+            inputs |= {"weak scores": self._path(f"scores/{weak}"), "weaker scores": self._path(f"scores/{weaker}")}
+        about = {
+            "delta": {"name": name, "weak": source_config(delta.weak), "weaker": source_config(delta.weaker)},
+            "sampling": domain.sampling,
+            "scoring": domain.scoring,
+            "pairing": domain.pairing,
+            "filters": filters,
+        }
+
+        def make(work: Path, inputs: Mapping[str, Artifact], bench: Workbench) -> None:
+            scores = [
+                inputs[side].path / SCORE_ROWS if side in inputs else None for side in ("weak scores", "weaker scores")
+            ]
+            files = stages.PairFiles(
                 inputs["prompts"].path / stages.PROMPTS,
                 inputs["weak"].path / stages.RESPONSES,
                 inputs["weaker"].path / stages.RESPONSES,
-                self.domain.filters,
-                portable({"delta": delta, "sampling": self.domain.sampling, "filters": self.domain.filters}),
-            ),
-            work=Work(disk=self.domain.prompts.count * 4096),
+                *scores,
+            )
+            stages.write_pairs(
+                work,
+                files,
+                domain.pairing,
+                filters,
+                portable(about),
+                questions=stages.as_asked(domain.prompts, domain.search),
+                benchmarks=domain.benchmarks,
+                student=self._student,
+            )
+
+        compared = benchmark_externals(domain.benchmarks) if filters.decontaminate else {}
+        counted = self._student_weights() if filters.identical_within else {}
+        return self._unit(
+            f"pairs/{name}",
+            config={**about, "benchmarks": domain.benchmarks if filters.decontaminate else ()},
+            inputs={**inputs, **(self._base if filters.identical_within else {})},
+            externals={**compared, **counted},
+            make=make,
+            work=Work(disk=self._pair_count * 4096),
         )
+
+    @property
+    def _pair_count(self) -> int:
+        """The most pairs of one delta."""
+        several = self.domain.pairing.rule in ("order", "score")
+        return self.domain.prompts.count * (self.domain.sampling.n if several else 1)
 
     def _adapter(self, seed: int, delta: str, control: Control | None) -> Unit:
         training = self.domain.training
         if control == "sft":
-            training = training.model_copy(update={"objective": "sft"})
-        shared = training.lora.shared_init
-        seeds = {"order": seed_from(seed, delta), "init": seed_from(seed, "init" if shared else delta)}
-        steps = -(-int(self.domain.prompts.count * training.epochs) // training.batch_size)
+            training = training.with_objective("sft")
+        order = seed_from(seed, delta)
+        return self._trained(
+            seed,
+            delta if control is None else f"{control}.{delta}",
+            drawn=delta,  # a control starts from the same A as its delta
+            training=training,
+            order=order,
+            inputs={"pairs": self._path(f"pairs/{delta}")},
+            config={"control": control},
+            examples=lambda inputs: stages.pairs_for(control, inputs["pairs"].path / stages.PAIRS, order),
+        )
+
+    def _baseline(self, seed: int, baseline: Baseline) -> Iterator[Unit]:
+        """Joint: one adapter. Sequential: the first delta's adapter, trained further on one pair set after another."""
+        if baseline == "joint":
+            yield self._trained(
+                seed,
+                baseline,
+                drawn=baseline,
+                training=self.domain.training,
+                order=seed_from(seed, baseline),
+                inputs={f"pairs of {delta}": self._path(f"pairs/{delta}") for delta in self.deltas},
+                config={"joint": self.deltas},
+                examples=lambda inputs: stages.all_pairs(inputs, self.deltas),
+            )
+            return
+        last = self.deltas[0]
+        for delta in self.deltas[1:]:
+            yield self._trained(
+                seed,
+                f"{baseline}.{delta}",
+                drawn=baseline,  # not used: A is that of the adapter
+                training=self.domain.training,
+                order=seed_from(seed, baseline, delta),
+                inputs={
+                    "pairs": self._path(f"pairs/{delta}"),
+                    "adapter": self._path(f"adapters/{seed}/{last}"),
+                },
+                config={"further": True},
+                examples=lambda inputs: stages.pairs_for(None, inputs["pairs"].path / stages.PAIRS, 0),
+            )
+            last = f"{baseline}.{delta}"
+
+    def _baseline_path(self, seed: int, baseline: Baseline) -> str:
+        """Where the adapter of a baseline lies."""
+        if baseline == "joint":
+            return f"adapters/{seed}/{baseline}"
+        *earlier, last = self.deltas
+        return f"adapters/{seed}/{f'{baseline}.{last}' if earlier else last}"
+
+    def _trained(
+        self,
+        seed: int,
+        name: str,
+        *,
+        drawn: str,
+        training: Training,
+        order: int,
+        inputs: Mapping[str, str],
+        config: Mapping[str, Any],
+        examples: Callable[[Mapping[str, Artifact]], Sequence[Pair]],
+    ) -> Unit:
+        init = seed_from(seed, "init" if training.lora.shared_init else drawn)
+        sets = sum(label.startswith("pairs") for label in inputs)
+        steps = -(-int(sets * self._pair_count * training.epochs) // training.batch_size)
         return self._unit(
-            f"adapters/{seed}/{delta if control is None else f'{control}.{delta}'}",
-            config={"training": training, "seeds": seeds, "control": control, "student": self._recipe.student},
-            inputs={"pairs": self._path(f"pairs/{delta}"), **self._base},
+            f"adapters/{seed}/{name}",
+            config={
+                "training": training.settled,
+                "seeds": {"order": order, "init": init},
+                "student": self._recipe.student,
+                **config,
+            },
+            inputs={**inputs, **self._base},
             externals=self._student_weights(),
             make=lambda work, inputs, bench: stages.train(
                 work,
-                inputs["pairs"].path / stages.PAIRS,
+                examples(inputs),
                 bench,
                 self._student,
                 training,
-                seed=seeds["order"],
-                init_seed=seeds["init"],
-                control=control,
+                seed=order,
+                init_seed=init,
+                adapter=inputs["adapter"].path if "adapter" in inputs else None,
                 cache=self._cache,
             ),
             work=Work(steps=steps, disk=lora_bytes(self._recipe.student, training.lora)),
@@ -210,9 +342,19 @@ class DomainPlan:
 
     def _selection(self) -> Unit:
         merged_controls = [self.control_variants(control)[-1] for control in self._recipe.controls]
-        groups = {"merges": self.methods, "singles": self.deltas, "controls": merged_controls}
+        groups: dict[str, list[str]] = {
+            "merges": self.methods,
+            "singles": self.deltas,
+            "baselines": list(self._recipe.baselines),
+            "controls": merged_controls,
+        }
         variants = {
-            seed: [*self.deltas, *self.methods, *(merged_controls if self.controls(seed) else [])]
+            seed: [
+                *self.deltas,
+                *self.methods,
+                *self._recipe.baselines,
+                *(merged_controls if self.controls(seed) else []),
+            ]
             for seed in self._recipe.seeds
         }
         return self._unit(
@@ -256,6 +398,22 @@ class DomainPlan:
             samples=sum(benchmark.test for benchmark in self.domain.benchmarks),
         )
 
+    def _watch(self, seed: int, watch: Watch) -> Unit:
+        adapters = {delta: self._path(f"adapters/{seed}/{delta}") for delta in self.deltas}
+        judged = {f"validation of {delta}": self._path(f"validation/{seed}/{delta}") for delta in self.deltas}
+        variants = 2 + (len(self.deltas) if len(self.deltas) > 1 else 0)
+        samples = variants * sum(benchmark.test for benchmark in watch.benchmarks)
+        return self._unit(
+            f"watch/{seed}",
+            config={"watch": watch, "deltas": self.deltas, "seed": seed},
+            inputs={**adapters, **judged, "selection": self._path("selection"), **self._base},
+            externals={**self._student_weights(), **benchmark_externals(watch.benchmarks)},
+            make=lambda work, inputs, bench: watching.watch(
+                work, inputs, bench, self._student, watch, self.deltas, seed
+            ),
+            work=Work(samples=samples, disk=samples * 1024),
+        )
+
     def _geometry(self) -> Unit:
         first = self._recipe.seeds[0]
         return self._unit(
@@ -276,11 +434,7 @@ class DomainPlan:
         externals: Mapping[str, Callable[[], str]] | None = None,
     ) -> Unit:
         domain = self.domain
-        files = {
-            label: hashed
-            for benchmark in domain.benchmarks
-            for label, hashed in _file(benchmark.questions.source, f"benchmark {benchmark.name}").items()
-        }
+        files = benchmark_externals(domain.benchmarks)
         own = self._student_weights() if externals is None else externals
         return self._unit(
             name,
@@ -318,7 +472,7 @@ class DomainPlan:
         )
 
     def _corpus(self) -> dict[str, Callable[[], str]]:
-        return _file(self.domain.search.corpus, "corpus") if self.domain.search else {}
+        return file_externals(self.domain.search.corpus, "corpus") if self.domain.search else {}
 
     def _student_weights(self) -> dict[str, Callable[[], str]]:
         return {} if self._base else {"student": partial(fingerprint, self._recipe.student)}
@@ -327,8 +481,8 @@ class DomainPlan:
         return f"{self.name}/{name}"
 
 
-def _sources(name: str, domain: Domain) -> dict[str, ModelRef | Imported]:
-    sources: dict[str, ModelRef | Imported] = {}
+def _sources(name: str, domain: Domain) -> dict[str, AnySource]:
+    sources: dict[str, AnySource] = {}
     for delta in domain.deltas:
         for label, source in _labelled(delta.weak, delta.weaker):
             if sources.setdefault(label, source) != source:
@@ -344,11 +498,5 @@ def _adapter(inputs: Mapping[str, Artifact]) -> Path:
     return folder / "adapter" if (folder / "adapter").is_dir() else folder
 
 
-def _labelled(*sources: ModelRef | Imported) -> list[tuple[str, ModelRef | Imported]]:
+def _labelled(*sources: AnySource) -> list[tuple[str, AnySource]]:
     return [(source_label(source), source) for source in sources]
-
-
-def _file(source: str, label: str = "file") -> dict[str, Callable[[], str]]:
-    """What a named file contributes to a key; nothing where the name is no file but embedded or on a hub."""
-    local = source.startswith("/") or Path(source).exists()
-    return {label: partial(path_digest, source)} if local else {}

@@ -26,9 +26,10 @@ def model_size(ref: ModelRef) -> Size | None:
     """A model's size from its files or, for a Hub id, from the "8B" in its name; ``None`` if neither tells."""
     if ref.format == "huggingface" and local_folder(ref) is not None:
         return Size(parameter_count(ref), linear_dimensions(ref), guessed=False)
-    named = re.search(r"(\d+(?:\.\d+)?)\s*([bBmMkK])(?![a-zA-Z])", ref.path.rsplit("/", 1)[-1])
+    named = re.search(r"(\d+(?:\.\d+)?)\s*([bBmMK])(?![a-zA-Z])", ref.path.rsplit("/", 1)[-1])
     if named is None:
         return None
+    # A small k in a name is a length of context, as in "4k".
     parameters = float(named[1]) * {"b": 1e9, "m": 1e6, "k": 1e3}[named[2].lower()]
     # Depth and width both grow like the cube root of the size; the factor is Qwen3-8B's
     # (36 layers, q/o 4096x4096, k/v 1024x4096, MLP 12288x4096: 2.73e6 at 8.19e9 parameters).
@@ -62,6 +63,7 @@ def totals(units: list[Unit]) -> dict[str, tuple[int, Work]]:
             len(works),
             Work(
                 samples=sum(work.samples for work in works),
+                scores=sum(work.scores for work in works),
                 steps=sum(work.steps for work in works),
                 disk=sum(work.disk for work in works),
             ),

@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from prefdelta.errors import PrefdeltaError
-from prefdelta.recipe import Imported, ModelRef
+from prefdelta.evaluation.harness.loading import identity as task_identity
+from prefdelta.models import fingerprint
+from prefdelta.recipe import AnySource, Benchmark, Imported, Scoring, Server
 from prefdelta.records import digest
 from prefdelta.store import file_digest
 
 
-def source_label(source: ModelRef | Imported) -> str:
-    """A folder name for a model or a file of answers: the end of its path."""
-    end = source.path.rstrip("/").rsplit("/", 1)[-1].removeprefix("micro:")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", end.removesuffix(".zip").removesuffix(".jsonl"))
+def source_label(source: AnySource) -> str:
+    """A folder name for a model, a model behind a server, or a file of answers: the end of its name."""
+    named = source.model if isinstance(source, Server) else source.path
+    end = named.rstrip("/").rsplit("/", 1)[-1].removeprefix("micro:")
+    end = end.removesuffix(".zip").removesuffix(".jsonl")
+    if isinstance(source, Imported) and source.system is not None:
+        end = f"{end}-{source.system}"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", end)
+
+
+def source_config(source: AnySource) -> Any:
+    """What a source's answers depend on, of its settings: not how patiently a server is asked."""
+    if isinstance(source, Server):
+        return source.model_dump(include={"url", "model", "thinking", "dialect"})
+    return source
+
+
+def source_externals(source: AnySource) -> dict[str, Callable[[], str]]:
+    """What a source's weights or file contribute to a key; of a server nobody knows."""
+    if isinstance(source, Server):
+        return {}
+    if isinstance(source, Imported):
+        return {"source": partial(path_digest, source.path)}
+    return {"source": partial(fingerprint, source)}
+
+
+def scoring_externals(scoring: Scoring, label: str) -> dict[str, Callable[[], str]]:
+    """What a reward model's weights, or a file of scores for the answers of ``label``, contribute to a key."""
+    if scoring.model is not None:
+        return {"reward": partial(fingerprint, scoring.model)}
+    if scoring.path is not None:
+        return {"scores": partial(path_digest, scoring.path.replace("{source}", label))}
+    return {}
 
 
 def seed_from(*parts: Any) -> int:
@@ -52,3 +85,20 @@ def path_digest(path: str) -> str:
             {str(file.relative_to(where)): file_digest(file) for file in sorted(where.rglob("*")) if file.is_file()}
         )
     raise PrefdeltaError(f"the recipe names {path}, which does not exist.")
+
+
+def file_externals(source: str, label: str = "file") -> dict[str, Callable[[], str]]:
+    """What a named file contributes to a key; nothing where the name is no file but embedded or on a hub."""
+    local = source.startswith("/") or (source != "" and Path(source).exists())
+    return {label: partial(path_digest, source)} if local else {}
+
+
+def benchmark_externals(benchmarks: Iterable[Benchmark]) -> dict[str, Callable[[], str]]:
+    """What the files of benchmarks contribute to a key: questions, and definition and data of lm_eval tasks."""
+    found: dict[str, Callable[[], str]] = {}
+    for benchmark in benchmarks:
+        found |= file_externals(benchmark.questions.source, f"benchmark {benchmark.name}")
+        if benchmark.lm_eval is not None:
+            found[f"task {benchmark.name}"] = partial(task_identity, benchmark.lm_eval)
+            found |= file_externals(benchmark.lm_eval.data or "", f"data {benchmark.name}")
+    return found

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.pipeline.aggregation import AggregationPlan
+from prefdelta.pipeline.fusion.plan import FusionPlan
 from prefdelta.pipeline.plan import Plan
+from prefdelta.pipeline.suite import SuitePlan
 from prefdelta.recipe import BaseRecipe
 
-PLANS: dict[str, Callable[[Any, Path], Plan]] = {"aggregation": AggregationPlan}
+PLANS: dict[str, Callable[[Any, Path], Plan]] = {
+    "aggregation": AggregationPlan,
+    "fusion": FusionPlan,
+    "suite": SuitePlan,
+}
 """Kind -> its plan, made from a recipe of that kind and the run directory."""
 
 

@@ -49,6 +49,9 @@ def _variants(
     for name in domain.methods:
         for variant in _scaled(name, "merge", chosen["merges"], _merge_norms(domain, recipe.seeds, name, artifacts)):
             yield variant, tests(name)
+    for baseline in recipe.baselines:
+        for variant in _scaled(baseline, "baseline", chosen["baselines"], {}):
+            yield variant, tests(baseline)
     for control in recipe.controls:
         seeds = tuple(seed for seed in recipe.seeds if domain.controls(seed))
         *singles, merged = domain.control_variants(control)

@@ -16,6 +16,7 @@ from prefdelta.pipeline import stages
 from prefdelta.pipeline.domain import STUDENT, DomainPlan
 from prefdelta.pipeline.identity import portable, source_label
 from prefdelta.pipeline.outcomes import outcome, records_of
+from prefdelta.pipeline.watching import watched
 from prefdelta.recipe import Delta, Recipe
 from prefdelta.records import Pair, read_rows
 from prefdelta.report import (
@@ -50,6 +51,9 @@ def publish(plan: AggregationPlan, store: Store, artifacts: Mapping[str, Artifac
     """
     outcomes = {name: outcome(domain, plan.recipe, artifacts) for name, domain in plan.domains.items()}
     results = summarise(plan.recipe.name, plan.recipe.seeds, outcomes)
+    if plan.recipe.watch is not None:
+        for name, domain in results["domains"].items():
+            domain["watch"] = watched({seed: artifacts[f"{name}/watch/{seed}"] for seed in plan.recipe.seeds})
     lineage = {
         name: _merged(plan, domain, store, artifacts, results["domains"][name]) for name, domain in plan.domains.items()
     }

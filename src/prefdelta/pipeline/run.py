@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -11,21 +10,25 @@ from rich.console import Console
 from prefdelta.errors import PrefdeltaError
 from prefdelta.pipeline.display import Display
 from prefdelta.pipeline.kinds import plan_for
-from prefdelta.pipeline.unit import Unit, Workbench
+from prefdelta.pipeline.making import execute
+from prefdelta.pipeline.unit import Workbench
+from prefdelta.pipeline.workers import execute_on_workers
 from prefdelta.recipe import BaseRecipe, configure_recipe
 from prefdelta.records import digest
-from prefdelta.store import Artifact, Store, write_json
+from prefdelta.store import Store, write_json
 
 RECIPE = "recipe.json"
 
 
-def run_recipe(recipe: BaseRecipe, root: Path, *, console: Console | None = None) -> Path:
+def run_recipe(recipe: BaseRecipe, root: Path, *, console: Console | None = None, workers: int = 1) -> Path:
     """Run a recipe from prompts to report; continue where an earlier run of it stopped.
 
     Args:
         recipe: what to run.
         root: the run directory. Finished artifacts in it whose inputs and settings are unchanged are kept.
         console: where progress is shown; nothing is shown if it is ``None``.
+        workers: how many processes share the work, each on a GPU of its own where there are any; with 1, this one
+            does it all. They import the calling script, which must start nothing when it is imported.
 
     Returns:
         The path of ``report.html``; ``results.json`` lies beside it.
@@ -39,8 +42,11 @@ def run_recipe(recipe: BaseRecipe, root: Path, *, console: Console | None = None
     with store.locked():
         write_json(root / RECIPE, recipe.model_dump(mode="json"))
         store.log(event="started", recipe=recipe.name, plan=digest([unit.name for unit in plan.units]))
-        with Display(console, len(plan.units)) as display:
-            artifacts = execute(plan.units, store, Workbench(display.inner), display)
+        with Display(console, len(plan.units), workers) as display:
+            if workers > 1:
+                artifacts = execute_on_workers(recipe, root, plan.units, workers, display)
+            else:
+                artifacts = execute(plan.units, store, Workbench(display.inner), display)
         report = plan.publish(store, artifacts)
         store.log(event="finished", recipe=recipe.name)
     return report
@@ -63,35 +69,3 @@ def publish_again(root: Path) -> Path:
     if missing:
         raise PrefdeltaError(f"the run in {root} is not finished ({missing[0]} is missing); run its recipe again.")
     return plan.publish(store, {name: artifact for name, artifact in artifacts.items() if artifact})
-
-
-def execute(units: list[Unit], store: Store, bench: Workbench, display: Display | None = None) -> dict[str, Artifact]:
-    """Make every unit's artifact, in order, skipping those that are there; returns all of them by name."""
-    artifacts: dict[str, Artifact] = {}
-    for unit in units:
-        if display:
-            display.start(unit.name)
-        artifacts[unit.name] = make(unit, store, artifacts, bench)
-        if display:
-            display.finish()
-    return artifacts
-
-
-def make(
-    unit: Unit, store: Store, artifacts: Mapping[str, Artifact], bench: Workbench, *, name: str | None = None
-) -> Artifact:
-    """Make one unit's artifact, or return the one that is there; ``name`` puts it elsewhere than the unit says."""
-    name = name or unit.name
-    inputs = {label: artifacts[name] for label, name in unit.inputs.items()}
-    config = {**unit.config, "externals": {label: hashed() for label, hashed in sorted(unit.externals.items())}}
-    found = store.find(name, stage=unit.stage, config=config, inputs=inputs)
-    if found:
-        return found
-    return store.build(
-        name,
-        stage=unit.stage,
-        config=config,
-        inputs=inputs,
-        make=lambda work: unit.make(work, inputs, bench),
-        resume=unit.resumable,
-    )

@@ -12,7 +12,8 @@ import torch
 
 from prefdelta.models import LoadedModel, load
 from prefdelta.recipe import ModelRef, Search
-from prefdelta.retrieval import Bm25Index, load_corpus
+from prefdelta.retrieval import open_retriever
+from prefdelta.search import Environment
 from prefdelta.store import Artifact
 
 Progress = Callable[[int, int], None]
@@ -28,7 +29,7 @@ class Workbench:
     def __init__(self, progress: Progress | None = None) -> None:
         self.progress: Progress = progress or (lambda done, total: None)
         self._model: tuple[ModelRef, LoadedModel] | None = None
-        self._indexes: dict[Search, Bm25Index] = {}
+        self._environments: dict[Search, Environment] = {}
 
     def model(self, ref: ModelRef) -> LoadedModel:
         """The model of a reference; loading another one lets go of the last."""
@@ -44,19 +45,21 @@ class Workbench:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def index(self, search: Search) -> Bm25Index:
-        """The index over a search environment's corpus, built once."""
-        if search not in self._indexes:
-            documents = load_corpus(search.corpus)
-            self._indexes[search] = Bm25Index(documents, top_k=search.top_k, max_words=search.max_words)
-        return self._indexes[search]
+    def environment(self, search: Search | None) -> Environment | None:
+        """The search environment of a recipe's settings; its corpus is indexed once."""
+        if search is None:
+            return None
+        if search not in self._environments:
+            self._environments[search] = Environment(open_retriever(search), search)
+        return self._environments[search]
 
 
 @dataclass(frozen=True)
 class Work:
-    """How much a unit does, for the plan: answers sampled, optimiser steps, bytes written."""
+    """How much a unit does, for the plan: answers sampled, answers scored, optimiser steps, bytes written."""
 
     samples: int = 0
+    scores: int = 0
     steps: int = 0
     disk: int = 0
 

@@ -9,8 +9,10 @@ from prefdelta.errors import PrefdeltaError, did_you_mean
 from prefdelta.recipe.aggregation import Recipe
 from prefdelta.recipe.base import BaseRecipe
 from prefdelta.recipe.config import configure
+from prefdelta.recipe.fusion import FusionRecipe
+from prefdelta.recipe.suite import SuiteRecipe
 
-RECIPES: dict[str, type[BaseRecipe]] = {"aggregation": Recipe}
+RECIPES: dict[str, type[BaseRecipe]] = {"aggregation": Recipe, "fusion": FusionRecipe, "suite": SuiteRecipe}
 """Kind -> the model of its recipes."""
 
 

@@ -72,7 +72,19 @@ def _with_setting(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
     return {**raw, first: _with_setting(inner, f"{rest}={text}")}
 
 
-_PATH_KEYS = ("path", "source", "corpus", "student", "weak", "weaker")
+_PATH_KEYS = (
+    "path",
+    "source",
+    "sources",
+    "data",
+    "corpus",
+    "cache",
+    "include_path",
+    "student",
+    "model",
+    "weak",
+    "weaker",
+)
 
 
 def _absolute(value: Any, folder: Path, key: str = "") -> Any:

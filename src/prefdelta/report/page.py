@@ -22,6 +22,7 @@ _KINDS = {
     "weak": "weak models",
     "single": "single deltas",
     "merge": "merges",
+    "baseline": "training on all pairs",
     "control": "controls",
 }
 
@@ -33,27 +34,36 @@ def write_report(run: ReportInput, path: Path) -> None:
 
 def render(run: ReportInput) -> str:
     """The page as text."""
-    environment = Environment(
+    domains = run.results["domains"]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            results=run.results,
+            headline=words.headline(run.results),
+            domains={name: _domain(domain) for name, domain in domains.items()},
+            pictures={name: Markup(draw_domain(name, domain)) for name, domain in domains.items()},
+            scales={name: Markup(draw_scales(name, domain["selection"])) for name, domain in domains.items()},
+            chart_style=Markup(PALETTE + STYLE),
+            controls=words.CONTROLS,
+            geometry={name: _geometry(entry) for name, entry in run.geometry.items()},
+            kinds=_KINDS,
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates of this package, and the filters that they use."""
+    made = Environment(
         loader=PackageLoader("prefdelta.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(signed=words.signed, interval=words.interval, pieces=_pieces, short=lambda h: h[:10])
-    domains = run.results["domains"]
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        results=run.results,
-        headline=words.headline(run.results),
-        domains={name: _domain(domain) for name, domain in domains.items()},
-        pictures={name: Markup(draw_domain(name, domain)) for name, domain in domains.items()},
-        scales={name: Markup(draw_scales(name, domain["selection"])) for name, domain in domains.items()},
-        chart_style=Markup(PALETTE + STYLE),
-        controls=words.CONTROLS,
-        geometry={name: _geometry(entry) for name, entry in run.geometry.items()},
-        kinds=_KINDS,
-    )
+    made.filters.update(signed=words.signed, interval=words.interval, pieces=_pieces, short=lambda h: h[:10])
+    return made
 
 
 def _domain(domain: Mapping[str, Any]) -> dict[str, Any]:

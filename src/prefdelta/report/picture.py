@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ STYLE = """\
 svg.chart text{fill:var(--ink);font:12.5px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 svg.chart .soft{fill:var(--soft)}svg.chart .small{font-size:11px}svg.chart .strong{font-weight:650}
 svg.chart .grid{stroke:var(--line)}svg.chart .mark{stroke:var(--soft);stroke-dasharray:3 3}
-svg.chart .weak{--c:var(--weak)}svg.chart .student{--c:var(--ink)}svg.chart .single{--c:var(--single)}
+svg.chart .weak{--c:var(--weak)}svg.chart .student{--c:var(--ink)}
+svg.chart .single,svg.chart .baseline{--c:var(--single)}
 svg.chart .merge{--c:var(--merge)}svg.chart .control{--c:var(--control)}
 svg.chart .full{fill:var(--c);stroke:var(--paper);stroke-width:1}
 svg.chart .open{fill:var(--paper);stroke:var(--c);stroke-width:1.6}
@@ -32,17 +33,21 @@ _CONTROL_LABELS = {"sft": "imitation (SFT)", "shuffled": "shuffled labels", "rev
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
+    """A dot: ``full`` or open, and what it says when pointed at."""
+
     score: float
     full: bool
     says: str
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
+    """A line of a panel: a label, dots, and a bar for an interval. ``kind`` decides its colour (see ``STYLE``)."""
+
     label: str
     kind: str
-    points: tuple[_Point, ...]
+    points: tuple[Point, ...]
     interval: tuple[float, float] | None = None
     value: str = ""
     strong: bool = False
@@ -55,19 +60,22 @@ def draw_domain(name: str, domain: Mapping[str, Any]) -> str:
     A full dot is the model at the scale that validation chose, an open one the same at λ = 1. The bar through a full
     dot is the 95 % interval of its difference to the student.
     """
-    width, height, body = _panel(name, domain)
-    return svg.element(
-        "svg",
-        svg.title(f"Scores in {name}") + body,
-        class_="chart",
-        viewBox=f"0 0 {width} {height}",
-        role="img",
-    )
+    return embedded(f"Scores in {name}", _panel(name, domain))
 
 
 def draw_result(results: Mapping[str, Any]) -> str:
     """All panels side by side, as a complete SVG file that follows the reader's light or dark theme."""
-    panels = [_panel(name, domain) for name, domain in results["domains"].items()]
+    return picture([_panel(name, domain) for name, domain in results["domains"].items()])
+
+
+def embedded(title: str, drawn: tuple[int, float, str]) -> str:
+    """A panel for a page that has the styles."""
+    width, height, body = drawn
+    return svg.element("svg", svg.title(title) + body, class_="chart", viewBox=f"0 0 {width} {height}", role="img")
+
+
+def picture(panels: Sequence[tuple[int, float, str]]) -> str:
+    """Panels side by side, as a complete SVG file that follows the reader's light or dark theme."""
     height = max(panel[1] for panel in panels)
     width = sum(panel[0] for panel in panels)
     placed = [
@@ -89,10 +97,13 @@ def draw_result(results: Mapping[str, Any]) -> str:
 
 
 def _panel(name: str, domain: Mapping[str, Any]) -> tuple[int, float, str]:
-    rows = _rows(domain)
-    methods = domain["methods"]
-    scores = [method["average"]["score"] for method in methods.values()]
-    marks = svg.ticks(0, max(scores) + 2)
+    scores = [method["average"]["score"] for method in domain["methods"].values()]
+    return panel(name, _rows(domain), highest=max(scores), student=domain["summary"]["student"])
+
+
+def panel(name: str, rows: Sequence[Row], *, highest: float, student: float) -> tuple[int, float, str]:
+    """Rows on one scale from 0 to a little above ``highest``, with a mark at the student; (width, height, SVG)."""
+    marks = svg.ticks(0, highest + 2)
     bottom = _TOP + sum(_height(row) for row in rows)
 
     def x(score: float) -> float:
@@ -103,7 +114,6 @@ def _panel(name: str, domain: Mapping[str, Any]) -> tuple[int, float, str]:
         parts.append(svg.line(x(mark), _TOP - 4, x(mark), bottom, class_="grid"))
         parts.append(svg.text(f"{mark:g}", x(mark), bottom + 16, class_="soft small", text_anchor="middle"))
     parts.append(svg.text("score, %", _RIGHT, 19, class_="soft small", text_anchor="end"))
-    student = domain["summary"]["student"]
     parts.append(svg.line(x(student), _TOP - 4, x(student), bottom, class_="mark"))
     y: float = _TOP
     for row in rows:
@@ -112,15 +122,15 @@ def _panel(name: str, domain: Mapping[str, Any]) -> tuple[int, float, str]:
     return WIDTH, bottom + 26, "".join(parts)
 
 
-def _height(row: _Row) -> float:
+def _height(row: Row) -> float:
     return _ROW + (9 if row.opens_group else 0)
 
 
-def _draw_row(row: _Row, y: float, x: Callable[[float], float]) -> str:
+def _draw_row(row: Row, y: float, x: Callable[[float], float]) -> str:
     weight = " strong" if row.strong else ""
     parts = [svg.text(row.label, _LEFT - 12, y + 4, text_anchor="end", class_=f"label{weight}")]
     places = [x(point.score) for point in row.points]
-    if len(places) > 1 and row.kind in ("single", "merge"):
+    if len(places) > 1 and row.kind in ("single", "baseline", "merge"):
         parts.append(svg.line(min(places), y, max(places), y, class_="reach"))
     if row.interval is not None:
         low, high = (x(value) for value in row.interval)
@@ -138,7 +148,7 @@ def _draw_row(row: _Row, y: float, x: Callable[[float], float]) -> str:
     return svg.element("g", "".join(parts), class_=row.kind)
 
 
-def _rows(domain: Mapping[str, Any]) -> list[_Row]:
+def _rows(domain: Mapping[str, Any]) -> list[Row]:
     methods: Mapping[str, Mapping[str, Any]] = domain["methods"]
     student = domain["summary"]["student"]
     best = domain["summary"]["best_merge"]["name"]
@@ -147,9 +157,9 @@ def _rows(domain: Mapping[str, Any]) -> list[_Row]:
     if weak:
         points = tuple(_point(name, method, full=True) for name, method in weak)
         top = max(point.score for point in points)
-        rows.append(_Row(f"{len(weak)} weak models", "weak", points, value=f"≤ {top:.1f}"))
-    rows.append(_Row("student", "student", (_Point(student, True, f"student: {student:.1f}"),), value=f"{student:.1f}"))
-    for kind in ("single", "merge"):
+        rows.append(Row(f"{len(weak)} weak models", "weak", points, value=f"≤ {top:.1f}"))
+    rows.append(Row("student", "student", (Point(student, True, f"student: {student:.1f}"),), value=f"{student:.1f}"))
+    for kind in ("single", "baseline", "merge"):
         sources = list(dict.fromkeys(method["source"] for method in methods.values() if method["kind"] == kind))
         for index, source in enumerate(sources):
             made = {name: m for name, m in methods.items() if m["kind"] == kind and m["source"] == source}
@@ -166,11 +176,11 @@ def _scaled_row(
     *,
     strong: bool,
     opens_group: bool,
-) -> _Row:
+) -> Row:
     chosen = next((method for method in made.values() if method["tuned"]), list(made.values())[-1])
     difference = chosen["average"]["vs_student"]
     scale = "" if chosen["scale"] in (None, 1) else f" ×{chosen['scale']:g}"
-    return _Row(
+    return Row(
         label=source + scale,
         kind=kind,
         points=tuple(_point(name, method, full=method is chosen) for name, method in made.items()),
@@ -181,7 +191,7 @@ def _scaled_row(
     )
 
 
-def _control_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[_Row]:
+def _control_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     controls = {name: method for name, method in methods.items() if method["kind"] == "control"}
     groups = list(dict.fromkeys(method["source"].partition(".")[0] for method in controls.values()))
     rows = []
@@ -191,10 +201,10 @@ def _control_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[_Row]:
         chosen = [method for method in made.values() if method["tuned"]]
         value = f"{chosen[0]['average']['score']:.1f}" if chosen else ""
         label = _CONTROL_LABELS.get(group, group)
-        rows.append(_Row(label, "control", points, value=value, opens_group=index == 0))
+        rows.append(Row(label, "control", points, value=value, opens_group=index == 0))
     return rows
 
 
-def _point(name: str, method: Mapping[str, Any], *, full: bool) -> _Point:
+def _point(name: str, method: Mapping[str, Any], *, full: bool) -> Point:
     scale = "" if method["scale"] is None else f" at λ = {method['scale']:g}"
-    return _Point(method["average"]["score"], full, f"{method['source']}{scale}: {method['average']['score']:.1f}")
+    return Point(method["average"]["score"], full, f"{method['source']}{scale}: {method['average']['score']:.1f}")

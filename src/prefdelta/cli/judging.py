@@ -1,0 +1,99 @@
+"""Letting a judge compare or grade answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefdelta.cli.app import app
+from prefdelta.cli.options import Output
+
+judge = typer.Typer(
+    help="Let a judge, behind a URL or local, compare or grade answers.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(judge, name="judge")
+
+AnswersFile = Annotated[Path, typer.Argument(help="The model's answers: a file or a folder with records.jsonl.")]
+Baseline = Annotated[Path, typer.Argument(help="The baseline's answers to the same questions.")]
+Questions = Annotated[Path, typer.Option(help="The questions, JSON Lines.")]
+Where = Annotated[str, typer.Option("--judge", help="A URL such as http://localhost:8000/v1, or a local model.")]
+Name = Annotated[str | None, typer.Option("--judge-model", help="The judge's name at the URL.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at a time.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds after which a try is given up.")]
+Prompt = Annotated[Path | None, typer.Option(help="Your own prompt in place of ours.")]
+
+
+@judge.command()
+def alpaca(
+    answers: AnswersFile,
+    baseline: Baseline,
+    where: Where,
+    output: Output,
+    name: Name = None,
+    prompt: Prompt = None,
+    gamed: Annotated[
+        Path | None, typer.Option(help="AlpacaEval's df_gamed.csv, for its own judge and baseline only.")
+    ] = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 300,
+) -> None:
+    """AlpacaEval 2: weighted preferences, raw and length-controlled win rate."""
+    from prefdelta.judging.command import JudgeOptions, judge_alpaca
+
+    judge_alpaca(answers, baseline, output, JudgeOptions(where, name, concurrency, timeout), prompt, gamed)
+
+
+@judge.command()
+def arena(
+    answers: AnswersFile,
+    baseline: Baseline,
+    questions: Questions,
+    where: Where,
+    output: Output,
+    name: Name = None,
+    prompt: Prompt = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 300,
+) -> None:
+    """Arena-Hard: verdicts in both orders, Bradley-Terry scores with style control."""
+    from prefdelta.judging.command import JudgeOptions, judge_arena
+
+    judge_arena(answers, baseline, questions, output, JudgeOptions(where, name, concurrency, timeout), prompt)
+
+
+@judge.command()
+def mtbench(
+    answers: AnswersFile,
+    questions: Questions,
+    prompts: Annotated[Path, typer.Option(help="FastChat's judge_prompts.jsonl.")],
+    where: Where,
+    output: Output,
+    references: Annotated[Path | None, typer.Option(help="FastChat's reference answers.")] = None,
+    name: Name = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 300,
+) -> None:
+    """MT-Bench: two turns, each graded from 1 to 10."""
+    from prefdelta.judging.command import JudgeOptions, judge_mtbench
+
+    judge_mtbench(answers, questions, prompts, references, output, JudgeOptions(where, name, concurrency, timeout))
+
+
+@judge.command()
+def pairwise(
+    answers: AnswersFile,
+    opponent: Annotated[Path, typer.Argument(help="The other model's answers.")],
+    questions: Questions,
+    where: Where,
+    output: Output,
+    name: Name = None,
+    prompt: Prompt = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 300,
+) -> None:
+    """Any two models' answers against each other, in both orders."""
+    from prefdelta.judging.command import JudgeOptions, judge_pairwise
+
+    judge_pairwise(answers, opponent, questions, output, JudgeOptions(where, name, concurrency, timeout), prompt)

@@ -1,0 +1,27 @@
+"""What agentic search searches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from prefdelta.cli.app import app
+from prefdelta.cli.options import Output
+
+
+@app.command()
+def index(
+    corpus: Annotated[str, typer.Argument(help="Passages: a JSONL file of documents, or micro:corpus.")],
+    output: Output,
+    encoder: Annotated[
+        str | None, typer.Option(help="Index by this sentence-transformers model instead of by words.")
+    ] = None,
+    ann: Annotated[Literal["flat", "hnsw"], typer.Option(help="Exact (flat) or approximate (hnsw) vectors.")] = "flat",
+) -> None:
+    """Index a search corpus once; recipes name the folder as their corpus."""
+    from prefdelta.pipeline.single import index_unit, run_single
+
+    artifact = run_single(index_unit(corpus, encoder, ann), output, Console())
+    Console().print(f"index: {artifact.path}", highlight=False)

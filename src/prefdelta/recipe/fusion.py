@@ -1,0 +1,145 @@
+"""The kind ``fusion``: many source models taught to one student by WRPO (arXiv 2412.03187)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from prefdelta.recipe.base import BaseRecipe
+from prefdelta.recipe.config import NAME, Config
+from prefdelta.recipe.models import Model, Source
+from prefdelta.recipe.questions import Benchmark, Prompts
+from prefdelta.recipe.sampling import Sampling, Search
+from prefdelta.recipe.scoring import Scoring
+from prefdelta.recipe.training import OBJECTIVE_OPTIONS, Objective, Training
+
+CONTROLS: dict[str, Objective] = {
+    "wrpo": "dpo",
+    "wrpo-norm": "dpo-norm",
+    "wrpo-ipo": "ipo",
+    "wrpo-simpo": "simpo",
+    "wrpo-two-loss": "dpo",
+}
+"""Each weighted objective -> what it is when the source's answer has no weight."""
+
+
+class Triples(Config):
+    """Which triples are kept: those whose own answers differ in score by ``min_gap`` or more.
+
+    With ``source_ahead`` also the best source answer must not score below the student's best one. The authors ask for
+    neither.
+    """
+
+    min_gap: float = Field(default=0.0, ge=0)
+    source_ahead: bool = False
+
+
+class Comparison(Config):
+    """Another way to train on the same prompts and answers.
+
+    It begins at the untouched ``student``, with the student's own answers to all prompts, or at ``sft``, with those of
+    the fine-tuned student to the prompts that are left. ``chosen`` is what is preferred over the worst of these
+    answers: the best of them (``own``) or the best answer of the sources (``source``). A weighted objective takes both.
+    """
+
+    start: Literal["student", "sft"] = "student"
+    chosen: Literal["own", "source"] = "own"
+    training: Training
+
+    @model_validator(mode="after")
+    def _learns_a_preference(self) -> Comparison:
+        if self.training.objective == "sft":
+            raise ValueError("objective 'sft' learns no preference; the sft stage is reported anyway")
+        if self.training.objective in CONTROLS and self.chosen != "own":
+            raise ValueError(f"objective {self.training.objective!r} takes both answers; leave 'chosen' out")
+        return self
+
+
+class FusionRecipe(BaseRecipe):
+    """A whole run: sources answer, rewards choose, the student is fine-tuned on a share of the prompts, then WRPO.
+
+    ``seeds`` are training seeds: each divides the prompts anew, and fine-tunes, samples and trains anew. The control,
+    the same training on the same rows without the source's answer, cannot be left out.
+    """
+
+    kind: Literal["fusion"] = "fusion"
+    student: Model
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    sources: tuple[Source, ...] = Field(min_length=1)
+    prompts: Prompts
+    sft_share: float = Field(default=1 / 3, gt=0, lt=1)
+    sampling: Sampling = Sampling(n=5, temperature=0.8, top_p=0.95)
+    search: Search | None = None
+    scoring: Scoring
+    sft: Training = Training(objective="sft")
+    preference: Training = Training(objective="wrpo")
+    triples: Triples = Triples()
+    comparisons: dict[Annotated[str, Field(pattern=NAME)], Comparison] = Field(default_factory=dict)
+    evaluation_sampling: Sampling | None = None
+    evaluate_sources: bool = True
+    benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
+
+    @field_validator("sft", mode="before")
+    @classmethod
+    def _fine_tunes(cls, given: Any) -> Any:
+        return {"objective": "sft", **given} if isinstance(given, dict) else given
+
+    @field_validator("preference", mode="before")
+    @classmethod
+    def _weighs(cls, given: Any) -> Any:
+        return {"objective": "wrpo", **given} if isinstance(given, dict) else given
+
+    @field_validator("comparisons")
+    @classmethod
+    def _in_order(cls, given: dict[str, Comparison]) -> dict[str, Comparison]:
+        # A run directory keeps its recipe with sorted keys; a report written from it shall be the same.
+        return dict(sorted(given.items()))
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> FusionRecipe:
+        if self.sft.objective != "sft":
+            raise ValueError(f"sft.objective is {self.sft.objective!r}; only 'sft' fits there")
+        if self.preference.objective not in CONTROLS:
+            known = ", ".join(CONTROLS)
+            raise ValueError(f"preference.objective is {self.preference.objective!r}; it must be one of {known}")
+        if self.sampling.n < 2:
+            raise ValueError("sampling.n must be 2 or more, so that an answer can be better than another")
+        if (self.evaluation_sampling or self.sampling.model_copy(update={"n": 1})).n != 1:
+            raise ValueError("evaluation_sampling.n must be 1: an item of a benchmark is answered once per seed")
+        further = {"preference": self.preference}
+        further |= {f"comparisons.{k}.training": v.training for k, v in self.comparisons.items() if v.start == "sft"}
+        for name, training in further.items():
+            if (training.lora.r, training.lora.alpha) != (self.sft.lora.r, self.sft.lora.alpha):
+                raise ValueError(f"{name}.lora must have the r and alpha of sft.lora, whose adapter it trains further")
+        taken = {"student", "sft", self.main, self.control}
+        if twice := sorted(taken & self.comparisons.keys()):
+            raise ValueError(f"comparisons.{twice[0]}: that name is taken; choose another")
+        names = [benchmark.name for benchmark in self.benchmarks]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"benchmark name {repeated[0]!r} is used twice; names must differ")
+        return self
+
+    @property
+    def main(self) -> str:
+        """What the main method is called in tables: its objective."""
+        return self.preference.objective
+
+    @property
+    def control(self) -> str:
+        """What its control is called: fine-tuning, then the objective that is left without the source's answer."""
+        return f"sft-{CONTROLS[self.main]}"
+
+    @property
+    def methods(self) -> dict[str, Comparison]:
+        """Everything that is trained with a preference, the main method first and its control second."""
+        objective = CONTROLS[self.main]
+        shared = {
+            name: value for name, value in self.preference.options.items() if name in OBJECTIVE_OPTIONS[objective]
+        }
+        without = Training(**{**self.preference.with_objective(objective).model_dump(), **shared})
+        return {
+            self.main: Comparison(start="sft", training=self.preference),
+            self.control: Comparison(start="sft", training=without),
+            **self.comparisons,
+        }

@@ -1,0 +1,36 @@
+"""Which answers make a pair."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from prefdelta.recipe.config import Config
+
+
+class Pairing(Config):
+    """How the answers of ``weak`` and ``weaker`` become pairs.
+
+    ``order``: the weak model's answer is preferred over the weaker model's, whatever the answers say (PDA).
+    ``score``: of the two, the one with the higher score is preferred.
+    ``best-worst``: of all answers of both models, the best is preferred over the worst.
+    ``same-source``: the best over the worst answer of one and the same model, the one whose best answer scores
+    highest (FuseChat-3.0). All but ``order`` need scores. Where there are scores, chosen must be at least ``min_gap``
+    and at most ``max_gap`` ahead of rejected; with ``order`` this keeps the pairs on which the scores agree.
+    """
+
+    rule: Literal["order", "score", "best-worst", "same-source"] = "order"
+    min_gap: float | None = Field(default=None, ge=0)
+    max_gap: float | None = Field(default=None, gt=0)
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether answers must be scored before they can be paired."""
+        return self.rule != "order" or self.min_gap is not None or self.max_gap is not None
+
+    @model_validator(mode="after")
+    def _gaps_are_in_order(self) -> Pairing:
+        if self.min_gap is not None and self.max_gap is not None and self.min_gap > self.max_gap:
+            raise ValueError("min_gap is above max_gap, so that no pair could be kept")
+        return self

@@ -1,0 +1,33 @@
+"""How answers get the scores that pairs and triples are made by."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from prefdelta.recipe.config import Config
+from prefdelta.recipe.models import Model
+
+
+class Scoring(Config):
+    """How answers are scored: by a reward ``model``, by a programmatic ``scorer``, or as a file at ``path`` says.
+
+    ``model`` is any sequence-classification checkpoint. With one output that is the score; with more, ``label`` names
+    the one whose log-probability is. ``max_length`` bounds prompt and answer, in tokens of the reward model.
+    ``scorer`` compares with the items' gold answers, as benchmarks do. In ``path``, a ``.jsonl`` file of scores,
+    ``{source}`` stands for the name of the model that answered.
+    """
+
+    model: Model | None = None
+    label: int | None = Field(default=None, ge=0)
+    batch_size: int = Field(default=16, gt=0)
+    max_length: int | None = Field(default=None, gt=0)
+    scorer: Literal["exact-match", "final-number", "choice", "token-f1"] | None = None
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _there_is_one_way(self) -> Scoring:
+        if sum(way is not None for way in (self.model, self.scorer, self.path)) != 1:
+            raise ValueError("give exactly one of model, scorer and path")
+        return self

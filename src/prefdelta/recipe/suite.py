@@ -1,0 +1,236 @@
+"""A suite: one backbone, a LoRA per task, and the ways of merging them that are compared."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from prefdelta.recipe.base import BaseRecipe
+from prefdelta.recipe.config import NAME, Config
+from prefdelta.recipe.learning import Learning
+from prefdelta.recipe.models import Model
+from prefdelta.recipe.training import Lora
+
+ImageFormat = Literal["split-folders", "tracks", "characters", "idx", "drawings", "digits", "digits-on-photos"]
+SentenceFormat = Literal["json-lines", "sick"]
+SplitName = Literal["train", "validation", "test"]
+
+
+class Optimisation(Config):
+    """How something is trained: AdamW, linear warm-up, cosine decay. A checkpoint every ``checkpoint_steps``."""
+
+    steps: int = Field(default=500, gt=0)
+    batch_size: int = Field(default=64, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_ratio: float = Field(default=0.05, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    checkpoint_steps: int = Field(default=200, gt=0)
+
+
+class VitBackbone(Config):
+    """A vision transformer pretrained here on the tasks' ``pretrain`` images; its class vectors are the heads.
+
+    A logit is the cosine of feature and class vector over ``temperature``.
+    """
+
+    type: Literal["vit"]
+    image_size: int = Field(default=32, gt=0)
+    patch: int = Field(default=8, gt=0)
+    hidden: int = Field(default=160, gt=0)
+    layers: int = Field(default=3, gt=0)
+    heads: int = Field(default=5, gt=0)
+    mlp: int = Field(default=320, gt=0)
+    temperature: float = Field(default=0.05, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    training: Optimisation = Optimisation()
+
+
+class BertBackbone(Config):
+    """A text encoder pretrained here by masked language modelling on the tasks' training sentences and ``texts``.
+
+    Each task trains a linear head together with its LoRA.
+    """
+
+    type: Literal["bert"]
+    vocabulary: int = Field(default=6000, gt=0)
+    max_length: int = Field(default=64, gt=0)
+    hidden: int = Field(default=160, gt=0)
+    layers: int = Field(default=3, gt=0)
+    heads: int = Field(default=5, gt=0)
+    mlp: int = Field(default=320, gt=0)
+    texts: tuple[str, ...] = ()
+    training: Optimisation = Optimisation()
+
+
+class ClipBackbone(Config):
+    """A pretrained CLIP; its text encoder makes the heads from class names.
+
+    ``logit_scale`` multiplies cosines by CLIP's learned scale (about 100); without it logits are the cosines.
+    ``entropy_scale`` takes the scale's place where coefficients are learned: TARA-Merging's experiments have 1 there,
+    which makes predictive entropies nearly those of the uniform distribution.
+    """
+
+    type: Literal["clip"]
+    model: Model
+    image_size: int = Field(default=224, gt=0)
+    logit_scale: bool = True
+    entropy_scale: float | None = Field(default=None, gt=0)
+
+
+class DecoderBackbone(Config):
+    """A pretrained language model read at its last token; each task trains a linear head together with its LoRA."""
+
+    type: Literal["language-model"]
+    model: Model
+    max_length: int = Field(default=256, gt=0)
+    template: str = "Premise: {premise}\nHypothesis: {hypothesis}\nRelation:"
+
+
+Backbone = Annotated[VitBackbone | BertBackbone | ClipBackbone | DecoderBackbone, Field(discriminator="type")]
+
+
+class FileSource(Config):
+    """A task in ``files`` under the suite's ``data`` root, in one of the known formats."""
+
+    format: ImageFormat | SentenceFormat
+    files: tuple[str, ...] = ()
+
+
+def _only_train() -> dict[SplitName, str]:
+    return {"train": "train"}
+
+
+class HubSource(Config):
+    """A task that the ``datasets`` library loads: a data set on the Hub, or a local folder (``imagefolder``, ``json``).
+
+    ``columns`` are those of the image, or of premise and hypothesis; ``splits`` names the source's own. Without a
+    test split, a fifth of the training rows is one, and likewise for validation.
+    """
+
+    dataset: str
+    config: str | None = None
+    revision: str | None = None
+    data_dir: str | None = None
+    columns: tuple[str, ...] = ("image",)
+    label: str = "label"
+    splits: dict[SplitName, str] = Field(default_factory=_only_train)
+
+
+class Limits(Config):
+    """The most examples of each split; what is not given is not limited (``pretrain``: none are set aside)."""
+
+    pretrain: int = Field(default=0, ge=0)
+    train: int | None = Field(default=None, gt=0)
+    validation: int | None = Field(default=None, gt=1)
+    test: int | None = Field(default=None, gt=1)
+
+
+class SuiteTask(Config):
+    """One task. ``class_names`` replaces the source's labels, ``prompt`` puts them into a sentence for CLIP."""
+
+    name: str = Field(pattern=NAME)
+    source: FileSource | HubSource
+    limits: Limits = Limits()
+    prompt: str = "a photo of a {}."
+    class_names: dict[str, str] | None = None
+
+
+class AdapterTraining(Config):
+    """How each task's LoRA is trained, on cross-entropy."""
+
+    lora: Lora = Lora(r=16, alpha=16, targets=("q_proj", "k_proj", "v_proj", "o_proj"))
+    training: Optimisation = Optimisation()
+
+
+class MergeMethod(Config):
+    """A data-free merge and what is tried on validation: each scale λ with each combination of ``options``."""
+
+    name: str = Field(pattern=NAME)
+    merge: str
+    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    options: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+
+
+class LearnedMethod(Config):
+    """A merge whose coefficients are learned on unlabelled validation inputs, and what is tried on validation.
+
+    Each learning rate is one run, in place of ``learning.learning_rate``; its result is judged at each of ``scales``.
+    """
+
+    name: str = Field(pattern=NAME)
+    learn: str
+    learning: Learning = Learning()
+    learning_rates: tuple[float, ...] = Field(default=(1e-3,), min_length=1)
+    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    batch_size: int = Field(default=16, gt=0)
+
+
+class PreferenceSweep(Config):
+    """One learned method at several preferences ρ for one task; the other tasks share the rest equally."""
+
+    method: str
+    task: str
+    weights: tuple[float, ...] = (0.01, 0.125, 0.4, 0.7, 0.95)
+
+
+class SuiteRecipe(BaseRecipe):
+    """A comparison of merge methods. ``budget`` is the number of settings that every method tries on validation.
+
+    Settings are chosen with the first seed's adapters and used for all seeds. ``unseen`` tasks are left out of a
+    second set of merges, made with the same settings, and tested there.
+    """
+
+    kind: Literal["suite"] = "suite"
+    data: str = "."
+    backbone: Backbone
+    pretrain_seed: int = 0
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    tasks: tuple[SuiteTask, ...] = Field(min_length=2)
+    adapter: AdapterTraining = AdapterTraining()
+    methods: tuple[MergeMethod | LearnedMethod, ...] = Field(min_length=1)
+    budget: int = Field(gt=0)
+    unseen: tuple[str, ...] = ()
+    preference: PreferenceSweep | None = None
+    evaluation_batch: int = Field(default=256, gt=0)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> SuiteRecipe:
+        tasks = [task.name for task in self.tasks]
+        for kind, names in (("task", tasks), ("method", [method.name for method in self.methods])):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind} name {twice[0]!r} is used twice; names must differ")
+        unknown = [name for name in self.unseen if name not in tasks]
+        if unknown:
+            raise ValueError(f"unseen names {unknown[0]!r}, which is no task of this suite")
+        if self.unseen and len(tasks) - len(self.unseen) < 2:
+            raise ValueError("at least two tasks must be left to merge when the unseen ones are set aside")
+        if self.preference is not None:
+            learned = [method.name for method in self.methods if isinstance(method, LearnedMethod)]
+            if self.preference.method not in learned:
+                raise ValueError(f"preference.method {self.preference.method!r} is no learned method of this suite")
+            if self.preference.task not in tasks:
+                raise ValueError(f"preference.task {self.preference.task!r} is no task of this suite")
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_are_equal(self) -> SuiteRecipe:
+        for method in self.methods:
+            if settings_count(method) != self.budget:
+                raise ValueError(
+                    f"method {method.name!r} tries {settings_count(method)} settings, the budget is {self.budget}; "
+                    "all methods must try equally many"
+                )
+        return self
+
+
+def settings_count(method: MergeMethod | LearnedMethod) -> int:
+    """How many settings a method tries on validation."""
+    if isinstance(method, LearnedMethod):
+        return len(method.learning_rates) * len(method.scales)
+    count = len(method.scales)
+    for values in method.options.values():
+        count *= len(values)
+    return count

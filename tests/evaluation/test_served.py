@@ -1,0 +1,152 @@
+"""Evaluation against a server with adapters side by side: a real server on this machine, over a tiny real model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from prefdelta.chat import prompt_ids
+from prefdelta.errors import PrefdeltaError
+from prefdelta.evaluation.applying import applied
+from prefdelta.evaluation.evaluator import Evaluator
+from prefdelta.evaluation.served import ServedBackend
+from prefdelta.models import LoadedModel
+from prefdelta.recipe import Sampling, Server
+from prefdelta.records import Item
+from prefdelta.sampling.local import TransformersSampler
+from prefdelta.sampling.request import Request
+from tiny import tiny_model, tiny_tokenizer
+
+SAMPLING = Sampling(temperature=0, max_new_tokens=6, batch_size=4)
+ITEMS = {"sums": [Item(f"s{n}", "sums", ({"role": "user", "content": f"{n}+1?"},), (str(n + 1),)) for n in range(12)]}
+SCORERS = {"sums": "exact-match"}
+
+
+def write_lora(folder: Path, size: float) -> Path:
+    base = tiny_model()
+    config = LoraConfig(r=3, lora_alpha=6, target_modules="all-linear", task_type="CAUSAL_LM")
+    get_peft_model(base, config).save_pretrained(folder)
+    generator = torch.Generator().manual_seed(0)
+    weights = folder / "adapter_model.safetensors"
+    drawn = {name: size * torch.randn(t.shape, generator=generator) for name, t in load_file(weights).items()}
+    save_file(drawn, weights)
+    return folder
+
+
+class AdapterServer(ThreadingHTTPServer):
+    """OpenAI's chat completions over a tiny model; ``model`` names the base or one of its adapters."""
+
+    def __init__(self, adapters: dict[str, Path | None], *, logprobs: bool = True) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.loaded = LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False)
+        self.adapters = adapters
+        self.logprobs = logprobs
+        self.lock = threading.Lock()
+
+    @property
+    def reference(self) -> Server:
+        return Server(url=f"http://127.0.0.1:{self.server_address[1]}/v1", model="base", concurrency=2, attempts=1)
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        item = Item("x", "x", tuple(body["messages"]))
+        sampling = SAMPLING.model_copy(update={"max_new_tokens": body["max_tokens"]})
+        with self.lock, applied(self.loaded, self.adapters[body["model"]], 1.0) as model:
+            (sample,) = TransformersSampler(model, sampling).sample([Request(item, 0)])
+            ids = torch.tensor([prompt_ids(model.tokenizer, item.messages, thinking=False)])
+            with torch.inference_mode():
+                best = model.model(input_ids=ids).logits[0, -1].log_softmax(-1).topk(5)
+        top = [
+            {"token": str(t), "logprob": v} for t, v in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+        content = [{"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}]
+        return {
+            "choices": [
+                {
+                    "message": {"role": "assistant", "content": sample.text},
+                    "finish_reason": sample.finish,
+                    "logprobs": {"content": content} if self.logprobs and body.get("logprobs") else None,
+                }
+            ],
+            "usage": {"completion_tokens": sample.tokens},
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: AdapterServer
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = body["model"] in self.server.adapters
+        payload = json.dumps(self.server.answer(body) if known else {"error": {"message": "no such model"}}).encode()
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_lora(tmp_path_factory.mktemp("lora") / "a", 0.3)
+
+
+def started(adapters: dict[str, Path | None], **options: bool) -> AdapterServer:
+    server = AdapterServer(adapters, **options)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.fixture
+def server(adapter: Path) -> Iterator[AdapterServer]:
+    running = started({"base": None, "a": adapter, "ignored": None})
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def test_served_adapters_answer_as_local_ones(server: AdapterServer, adapter: Path) -> None:
+    local = Evaluator(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False))
+    served = Evaluator(ServedBackend(server.reference))
+    for name, folder in ((None, None), ("a", adapter)):
+        ours = served.evaluate(name, 1.0, ITEMS, SCORERS, SAMPLING)
+        assert ours == local.evaluate(folder, 1.0, ITEMS, SCORERS, SAMPLING)
+    assert ours != local.evaluate(None, 1.0, ITEMS, SCORERS, SAMPLING)
+
+
+def test_an_adapter_that_the_server_ignores_is_found_out(server: AdapterServer) -> None:
+    with pytest.raises(PrefdeltaError, match="not applied"):
+        Evaluator(ServedBackend(server.reference)).evaluate("ignored", 1.0, ITEMS, SCORERS, SAMPLING)
+
+
+def test_a_server_without_log_probabilities_is_warned_of(adapter: Path) -> None:
+    running = started({"base": None, "a": adapter}, logprobs=False)
+    try:
+        with pytest.warns(UserWarning, match="is not checked"):
+            Evaluator(ServedBackend(running.reference)).evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
+def test_what_a_server_cannot_do_is_told(server: AdapterServer, adapter: Path) -> None:
+    evaluator = Evaluator(ServedBackend(server.reference))
+    with pytest.raises(PrefdeltaError, match="knows adapters by name"):
+        evaluator.evaluate(adapter, 1.0, ITEMS, SCORERS, SAMPLING)
+    with pytest.raises(PrefdeltaError, match="as it is"):
+        evaluator.evaluate("a", 2.0, ITEMS, SCORERS, SAMPLING)
+    with pytest.raises(PrefdeltaError, match="does not know"):
+        evaluator.evaluate("unknown", 1.0, ITEMS, SCORERS, SAMPLING)
+    local = Evaluator(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False))
+    with pytest.raises(PrefdeltaError, match="give the folder"):
+        local.evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)
