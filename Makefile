@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.development
 	@echo "== running the tests"
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.development
 	@echo "== checking style and types"

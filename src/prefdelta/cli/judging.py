@@ -97,3 +97,24 @@ def pairwise(
     from prefdelta.judging.command import JudgeOptions, judge_pairwise
 
     judge_pairwise(answers, opponent, questions, output, JudgeOptions(where, name, concurrency, timeout), prompt)
+
+
+@app.command()
+def answer(
+    questions: Annotated[Path, typer.Argument(help="Questions of MT-Bench, Arena-Hard or AlpacaEval, or items.")],
+    model: Annotated[str, typer.Argument(help="Model id, folder or micro:NAME; with --server, the server's name.")],
+    output: Output,
+    adapter: Annotated[Path | None, typer.Option(help="An adapter to put on the model.")] = None,
+    server: Annotated[str | None, typer.Option(help="An OpenAI-compatible URL, as http://localhost:8000/v1.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of one turn.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+) -> None:
+    """Let a model answer a benchmark's questions, turn by turn, for a judge, and write answers.jsonl."""
+    from rich.console import Console
+
+    from prefdelta.judging.answering import write_answers
+    from prefdelta.recipe import ModelRef, Server
+
+    source = Server(url=server, model=model) if server else ModelRef(path=model)
+    told = write_answers(questions, source, output, adapter, max_new_tokens, seed)
+    Console().print(told, highlight=False, soft_wrap=True)
