@@ -92,6 +92,23 @@ def test_the_report_compares_with_the_plain_average(three: list[Path], tmp_path:
     assert stored == report
 
 
+def test_many_adapters_are_compared_with_their_average_only_if_that_is_asked_for(tmp_path: Path) -> None:
+    folders = [save(tmp_path / str(seed), updates(seed)) for seed in range(5)]
+    silent = merge(folders, tmp_path / "silent", method="gam")
+    asked = merge(folders, tmp_path / "asked", method="gam", compare=True)
+    assert silent.average_norm is silent.norm_ratio is silent.cosine_to_average is None
+    assert all(entry.average_norm is None for entry in silent.modules)
+    assert "plain average" not in (tmp_path / "silent" / "README.md").read_text()
+    average = merge(folders, tmp_path / "average", method="average", compare=True)
+    assert asked.average_norm == pytest.approx(average.norm)
+    assert asked.norm == pytest.approx(silent.norm)
+    for mine, theirs in zip(silent.adapters, asked.adapters, strict=True):
+        assert mine.norm == pytest.approx(theirs.norm)
+        assert mine.kept_projection == pytest.approx(theirs.kept_projection)
+    for name, dense in read(tmp_path / "silent").items():
+        torch.testing.assert_close(dense, read(tmp_path / "asked")[name], **CLOSE)
+
+
 def test_the_card_and_report_say_where_it_came_from_without_local_paths(tmp_path: Path) -> None:
     info = AdapterInfo(base_model=str(tmp_path / "base-model"), task_type="CAUSAL_LM")
     inputs = [save(tmp_path / name / "adapter", updates(seed), info) for seed, name in enumerate(("ash", "birch"))]

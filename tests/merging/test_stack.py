@@ -50,6 +50,27 @@ def test_an_update_within_the_stack_is_what_its_factors_say(ranks: tuple[int, ..
     torch.testing.assert_close(stack.inner(found), stack.inner(plain), rtol=1e-10, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_combination_is_the_same_whether_or_not_all_products_are_known(dtype: torch.dtype) -> None:
+    deltas = [delta.to(dtype) for delta in updates((4, 3, 4))]
+    sparse, full = Stack.of(deltas), Stack.of(deltas)
+    full.multiply_pairs()
+    generator = torch.Generator().manual_seed(7)
+    x, y = (torch.randn(full.rank, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    mine, theirs = sparse.combined(x, y), full.combined(x, y)
+    assert torch.equal(mine.dense(), theirs.dense())
+    close = {"rtol": 1e-10, "atol": 1e-7} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-2}
+    torch.testing.assert_close(sparse.inner(mine), full.inner(theirs), **close)
+    assert mine.norm() == pytest.approx(theirs.norm(), rel=1e-10 if dtype == torch.float64 else 1e-5)
+    assert sparse.norms() == pytest.approx(full.norms(), rel=1e-12)
+    assert full.gram_is_known
+    assert not sparse.gram_is_known
+    for factor in (1.0, 0.3):
+        one, other = (update.scaled(factor).balanced().to(torch.bfloat16) for update in (mine, theirs))
+        assert torch.equal(one.B, other.B)
+        assert torch.equal(one.A, other.A)
+
+
 def test_weighted_and_truncated_sums() -> None:
     deltas, weights = updates((3, 4, 2)), (0.5, -1.0, 2.0)
     stack = Stack.of(deltas)

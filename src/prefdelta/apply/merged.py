@@ -17,12 +17,13 @@ from prefdelta.apply.updates import Origin, Rows, factor_rows
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.bestrank import RowBlocks
 from prefdelta.merging.engine import merged_info
-from prefdelta.merging.gram import gram, inner_products
+from prefdelta.merging.gram import inner_products
 from prefdelta.merging.inputs import check_arguments, common_modules, updates_of
 from prefdelta.merging.labels import tell_apart
 from prefdelta.merging.registry import Blocks, Method, Options, get_method
 from prefdelta.merging.report import list_names
 from prefdelta.merging.scale import Scale
+from prefdelta.merging.stack import Stack
 from prefdelta.merging.tally import Result, Tally, compared
 from prefdelta.recipe import ModelRef
 
@@ -109,6 +110,7 @@ class MergedUpdates:
     def rows(self, module: str, transposed: bool, scratch: Path) -> Iterator[Rows]:
         """One module's merged update, scaled; see :class:`prefdelta.apply.updates.Updates`."""
         present, deltas = updates_of(self._adapters, module)
+        deltas.multiply_pairs()  # little beside a base model's weights, and the result is compared with the average
         # An option ``rank`` is a wish to cut; without it, nothing needs to be.
         if self._method.full is not None and getattr(self._options, "rank", None) is None:
             with tempfile.TemporaryFile(dir=scratch) as handle:
@@ -127,8 +129,8 @@ class MergedUpdates:
     def _blocks(self, full: Blocks, deltas: Sequence[LowRank], module: str) -> RowBlocks:
         return full(deltas, weights=self._weights, options=self._options, module=module)
 
-    def _measure(self, result: Result, present: Sequence[int], deltas: Sequence[LowRank]) -> float:
-        measured = compared(result, present, gram(deltas), weights=self._weights, scale=self._scale)
+    def _measure(self, result: Result, present: Sequence[int], deltas: Stack) -> float:
+        measured = compared(result, present, deltas, weights=self._weights, scale=self._scale)
         self._tally.add(measured)
         return measured.entry.scale
 

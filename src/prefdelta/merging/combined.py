@@ -13,11 +13,11 @@ from pydantic import create_model
 
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.bestrank import RowBlocks
-from prefdelta.merging.gram import gram
 from prefdelta.merging.registry import Merged, Method, Options, method
 from prefdelta.merging.rules import RULES, Context, Rule, Stream
 from prefdelta.merging.spaces import SPACES, Space
 from prefdelta.merging.spaces.full import FULL, rows_of
+from prefdelta.merging.stack import Stack
 
 
 def combine(
@@ -52,8 +52,8 @@ def dense_blocks(
 
 
 def _present(deltas: Sequence[LowRank], weights: Sequence[float]) -> list[int]:
-    squares = gram(deltas).diagonal()
-    return [index for index, weight in enumerate(weights) if weight != 0 and squares[index] > 0]
+    norms = Stack.of(deltas).norms()
+    return [index for index, weight in enumerate(weights) if weight != 0 and norms[index] > 0]
 
 
 def _applied(

@@ -18,7 +18,7 @@ from prefdelta.adapter.config import common_info
 from prefdelta.adapter.writer import DTYPE_NAMES
 from prefdelta.errors import PrefdeltaError, did_you_mean
 from prefdelta.lowrank import LowRank
-from prefdelta.merging.gram import gram, inner_products
+from prefdelta.merging.gram import inner_products
 from prefdelta.merging.inputs import check_arguments, common_modules, updates_of
 from prefdelta.merging.labels import tell_apart
 from prefdelta.merging.registry import Method, Options, get_method
@@ -30,6 +30,7 @@ from prefdelta.merging.threads import one_thread
 REPORT_NAME = "prefdelta_merge.json"
 
 _WORKERS = 2  # modules merged at once, each on one thread; memory grows with it
+_FEW = 4  # adapters; the products of all pairs of them cost no more than what else there is to compute
 _AHEAD = 4  # modules under way: while a large one is waited for, small ones go on; merged ones take little memory
 
 
@@ -44,6 +45,7 @@ def merge(
     dtype: str | None = None,
     rank: int | Literal["servable"] | None = None,
     extra_weights: Literal["refuse", "drop"] = "refuse",
+    compare: bool | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
@@ -66,6 +68,8 @@ def merge(
         extra_weights: what to do with fully trained tensors that lie beside the factors (classification heads and
             other ``modules_to_save``). Heads of different tasks have no common meaning, so they are refused, or left
             out by ``"drop"``; the output then names no task type, because PEFT would look for a head.
+        compare: whether to compare the result with the plain average, which takes the products of all pairs of
+            adapters. If left out, it is where there are few adapters or the method computes these products anyway.
         overwrite: replace a folder that is there already.
         progress: called with (modules done, modules in all).
 
@@ -84,7 +88,7 @@ def merge(
     info = merged_info(opened)
 
     factors = [1.0] * len(opened) if weights is None else list(weights)
-    walk = Walk(opened, chosen, checked, factors, scale, rank, stored)
+    walk = Walk(opened, chosen, checked, factors, scale, rank, stored, compare)
     tally = Tally(opened, labels, factors)
     with (
         staged_folder(target, overwrite=overwrite) as folder,
@@ -119,7 +123,7 @@ class _Done(NamedTuple):
 
 
 class Walk:
-    """One pass over the modules."""
+    """One pass over the modules; the arguments are those of :func:`merge`."""
 
     def __init__(
         self,
@@ -130,6 +134,7 @@ class Walk:
         scale: Scale,
         rank: int | str | None,
         dtype: torch.dtype,
+        compare: bool | None = None,
     ) -> None:
         self._adapters = adapters
         self._method = method
@@ -138,6 +143,7 @@ class Walk:
         self._scale = scale
         self._rank = rank
         self._dtype = dtype
+        self._pairs = len(adapters) <= _FEW if compare is None else compare
 
     def stream(
         self, modules: Sequence[str], tally: Tally, progress: Callable[[int, int], None] | None
@@ -159,6 +165,8 @@ class Walk:
     def _merge_module(self, module: str) -> _Done:
         """Load, merge, cut, scale. Pure but for reading, so that it may run on any thread."""
         present, deltas = updates_of(self._adapters, module)
+        if self._pairs:
+            deltas.multiply_pairs()
         merged = self._method.run(deltas, weights=self._weights, options=self._options, module=module)
         delta, kept = merged.delta, merged.notes.get("kept_energy", 1.0)
         limit = SERVABLE_RANKS[-1] if self._rank == "servable" else self._rank
@@ -167,7 +175,7 @@ class Walk:
             kept *= left
         inner = inner_products(delta, deltas)
         result = Result(module, delta.shape, delta.rank, delta.norm(), inner, kept, merged.notes)
-        measured = compared(result, present, gram(deltas), weights=self._weights, scale=self._scale)
+        measured = compared(result, present, deltas, weights=self._weights, scale=self._scale)
         return _Done(measured, delta.scaled(measured.entry.scale).balanced().to(self._dtype))
 
 

@@ -58,7 +58,7 @@ class _Aligned(NamedTuple):
 
     def assembled(self) -> LowRank:
         """Ū S̄ V̄ᵀ."""
-        return self.stack.within(self.X @ self.S, self.Y)
+        return self.stack.combined(self.X @ self.S, self.Y)
 
 
 @method(
@@ -84,11 +84,10 @@ def gam(deltas: Sequence[LowRank], *, weights: Sequence[float], options: GamOpti
     - This needs a reference of the largest rank: where the chosen one has a smaller rank (or no update at all), the
       update of largest rank stands in for it in that module, the one of larger norm among equals.
 
-    Everything but the result is computed from the products BᵢᵀBⱼ and AᵢAⱼᵀ: Uᵢ = Bᵢ Xᵢ with small Xᵢ, so that the
-    alignments and means are products of r x r matrices, and Ū S̄ one product with the stacked B.
+    Everything but the result is computed from the products BᵢᵀBᵢ and BᵢᵀB₁, and those of the A's: Uᵢ = Bᵢ Xᵢ with
+    small Xᵢ, so that the alignments and means are products of r x r matrices, and Ū S̄ one product with the stacked B.
 
-    Cost: O(N (d_out + d_in) r² + N r³), and the report's inner products O(N² (d_out + d_in) r²). Result: rank
-    ≤ max rᵢ.
+    Cost: O(N (d_out + d_in) r² + N r³), with ``chordal-mean`` O(N² (d_out + d_in) r² + N³ r³). Result: rank ≤ max rᵢ.
 
     Notes: ``smallest_cosine``, the smallest principal cosine met in an alignment (near 0 the rotation, and so the
     result, is not determined); ``left_out``, the number of zero updates; ``reference``, the position used, if
@@ -168,7 +167,7 @@ def _align(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOpti
 
 def _mean(turned: _Turned) -> _Aligned:
     rank = max((part.X.shape[1] for part in turned.parts.values()), default=0)
-    x, y = (turned.stack.left.new_zeros(turned.stack.rank, rank) for _ in range(2))
+    x, y = (torch.zeros(turned.stack.rank, rank, dtype=torch.float64) for _ in range(2))
     core = x.new_zeros(rank, rank)
     for index, part in turned.parts.items():
         x[part.span] = turned.share[index] * part.X
@@ -182,7 +181,11 @@ def _turn(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOptio
         raise PrefdeltaError(f"GAM's reference is {options.reference}, but there are {len(deltas)} adapters (from 0).")
     if min(weights) < 0:
         raise PrefdeltaError(f"GAM averages directions, so its weights cannot be negative: {list(weights)}.")
-    stack = Stack.of(deltas).well_conditioned()
+    stack = Stack.of(deltas)
+    if isinstance(options.reference, int):  # what is needed of it as a rule, in one pass over the factors
+        stack.outputs.towards(options.reference)
+        stack.inputs.towards(options.reference)
+    stack = stack.well_conditioned()
     parts = [_part(stack, index, options.tolerance) for index in range(len(stack))]
     present = [index for index, part in enumerate(parts) if len(part.core) and weights[index] > 0]
     notes: dict[str, float] = {"left_out": float(len(deltas) - len(present))}
@@ -192,7 +195,8 @@ def _turn(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOptio
     if isinstance(options.reference, int):
         reference = _reference(parts, present, options.reference)
         chosen = parts[reference]
-        towards_u, towards_v = stack.left[:, chosen.span] @ chosen.X, stack.right[:, chosen.span] @ chosen.Y
+        towards_u = stack.outputs.towards(reference) @ chosen.X
+        towards_v = stack.inputs.towards(reference) @ chosen.Y
         notes["reference"] = float(reference)
     else:
         reference = None
@@ -222,7 +226,7 @@ def _part(stack: Stack, index: int, tolerance: float) -> _Part:
     """
     span, triangles = stack.spans[index], stack.triangles[index]
     if triangles is None:  # an update without columns: the stack is well conditioned
-        nothing = stack.left.new_zeros(0, 0)
+        nothing = torch.zeros(0, 0, dtype=torch.float64)
         return _Part(span, nothing, nothing, nothing)
     left, right = triangles
     core = left @ right.T

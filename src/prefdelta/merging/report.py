@@ -36,6 +36,7 @@ class InputAdapter(_Frozen):
 class ModuleReport(_Frozen):
     """One module of the result, compared with the plain average of the same adapters at scale 1.
 
+    ``average_norm`` is ``None`` where that comparison was not made: it takes the products of all pairs of adapters.
     ``adapters`` are the positions of those that adapt the module. ``scale`` is the factor put on the merged update.
     ``kept_energy`` is the share of its squared norm that is left at the rank it is stored with. ``notes`` are the
     method's own numbers.
@@ -46,7 +47,7 @@ class ModuleReport(_Frozen):
     rank: int
     adapters: tuple[int, ...]
     norm: float
-    average_norm: float
+    average_norm: float | None
     norm_ratio: float | None
     cosine_to_average: float | None
     scale: float
@@ -57,7 +58,8 @@ class ModuleReport(_Frozen):
 class MergeReport(_Frozen):
     """The whole merge; ``model_dump_json`` gives what is stored as ``prefdelta_merge.json``.
 
-    ``norm_ratio`` and ``cosine_to_average`` are over all modules together; ``None`` where the average is zero.
+    ``norm_ratio`` and ``cosine_to_average`` are over all modules together; ``None`` where the average is zero, or
+    where the result was not compared with it (``average_norm`` is ``None`` then).
     ``smallest_cosine`` is the least principal cosine that an aligning method met.
     """
 
@@ -69,7 +71,7 @@ class MergeReport(_Frozen):
     dtype: str
     adapters: tuple[InputAdapter, ...]
     norm: float
-    average_norm: float
+    average_norm: float | None
     norm_ratio: float | None
     cosine_to_average: float | None
     smallest_cosine: float | None
@@ -101,10 +103,10 @@ def model_card(report: MergeReport, base_model: str | None) -> str:
         for entry in report.adapters
     ]
     compared = (
-        f"Its norm is {report.norm_ratio:.4g} times that of the plain average, its cosine to it "
+        f" Its norm is {report.norm_ratio:.4g} times that of the plain average, its cosine to it "
         f"{report.cosine_to_average:.4f}."
         if report.norm_ratio is not None and report.cosine_to_average is not None
-        else "The plain average of the inputs is zero."
+        else (" The plain average of the inputs is zero." if report.average_norm == 0 else "")
     )
     lines = [
         *front,
@@ -121,7 +123,7 @@ def model_card(report: MergeReport, base_model: str | None) -> str:
         *rows,
         "",
         f"The result adapts {len(report.modules)} modules at rank {ranks}, stored as {report.dtype}; "
-        f"‖ΔW‖ = {report.norm:.4g}. {compared}",
+        f"‖ΔW‖ = {report.norm:.4g}.{compared}",
         *(["", "Warnings:", "", *(f"- {warning}" for warning in report.warnings)] if report.warnings else []),
         "",
         "`prefdelta_merge.json` holds the numbers of every module.",

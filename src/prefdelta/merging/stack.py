@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import overload
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from prefdelta.lowrank import SVD_TOLERANCE, LowRank, leading_triples, rooted
+from prefdelta.merging.columns import Columns, Combination, Given
 from prefdelta.merging.tall import Tall
 from prefdelta.merging.within import Within
 from prefdelta.thinqr import ThinQr, cholesky_triangle
@@ -64,6 +66,11 @@ class Stack(Sequence[LowRank]):
         return self.outputs.shape[0], self.inputs.shape[0]
 
     @property
+    def dtypes(self) -> set[torch.dtype]:
+        """The types that the factors are stored in."""
+        return self.outputs.dtypes | self.inputs.dtypes
+
+    @property
     def rank(self) -> int:
         """R = Σ rᵢ."""
         return self.spans[-1].stop
@@ -71,7 +78,10 @@ class Stack(Sequence[LowRank]):
     @cached_property
     def _deltas(self) -> list[LowRank]:
         ones = [torch.ones(span.stop - span.start, dtype=torch.float64) for span in self.spans]
-        return [Within(self.outputs.only(index), self.inputs.only(index), one, one) for index, one in enumerate(ones)]
+        return [
+            Within(Combination(self.outputs.only(index), one), Combination(self.inputs.only(index), one))
+            for index, one in enumerate(ones)
+        ]
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -110,8 +120,8 @@ class Stack(Sequence[LowRank]):
     def triangles(self) -> list[tuple[Tensor, Tensor] | None]:
         """The Cholesky factors of every BᵢᵀBᵢ and AᵢAᵢᵀ, where both are fit for it."""
         found = []
-        for span in self.spans:
-            left, right = cholesky_triangle(self.left[span, span]), cholesky_triangle(self.right[span, span])
+        for outputs, inputs in zip(self.outputs.own, self.inputs.own, strict=True):
+            left, right = cholesky_triangle(outputs), cholesky_triangle(inputs)
             found.append(None if left is None or right is None else (left, right))
         return found
 
@@ -132,10 +142,28 @@ class Stack(Sequence[LowRank]):
 
     def lifted(self, core: LowRank) -> LowRank:
         """Q_B C Q_Aᵀ, for a C ``(R, R)`` in the bases of :attr:`cores`."""
-        left, right = self.outputs.coefficients(core.B), self.inputs.coefficients(core.A.T)
-        if left is None or right is None:
-            return LowRank(self.output_qr.turn(core.B), self.input_qr.turn(core.A.T).T)
-        return self.within(left, right)
+        return Within(self.turned(core.B), self.T.turned(core.A.T))
+
+    def turned(self, columns: Tensor) -> Columns:
+        """Q_B C for a C ``(R, k)``."""
+        X = self.outputs.coefficients(columns)
+        if X is None:
+            return Given(self.outputs, self.output_qr.turn(columns))
+        return Combination(self.outputs, X)
+
+    def multiply_pairs(self) -> None:
+        """Compute all cross products now."""
+        _ = self.outputs.gram, self.inputs.gram
+
+    @property
+    def gram_is_known(self) -> bool:
+        """Whether all cross products have been computed, so that what follows from them costs little."""
+        return self.outputs.gram_is_known and self.inputs.gram_is_known
+
+    def norms(self) -> list[float]:
+        """‖ΔWᵢ‖_F of every update."""
+        squares = (float((left * right).sum()) for left, right in zip(self.outputs.own, self.inputs.own, strict=True))
+        return [math.sqrt(max(square, 0.0)) for square in squares]
 
     def gram(self) -> Tensor:
         """G with Gᵢⱼ = ⟨ΔWᵢ, ΔWⱼ⟩_F, ``(N, N)``."""
@@ -143,7 +171,7 @@ class Stack(Sequence[LowRank]):
 
     def inner(self, delta: LowRank) -> Tensor:
         """⟨ΔW, ΔWᵢ⟩ for every i, ``(N,)``."""
-        if isinstance(delta, Within) and delta.outputs is self.outputs and delta.inputs is self.inputs:
+        if isinstance(delta, Within) and delta.left.tall is self.outputs and delta.right.tall is self.inputs:
             left, right = delta.products()
         else:
             factors = delta.to(torch.float64)
@@ -157,7 +185,14 @@ class Stack(Sequence[LowRank]):
 
     def within(self, X: Tensor, Y: Tensor) -> Within:
         """The update B X Yᵀ A, from X and Y ``(R, k)``, or ``(R,)`` for diagonal ones."""
-        return Within(self.outputs, self.inputs, X, Y)
+        return Within(Combination(self.outputs, X), Combination(self.inputs, Y))
+
+    def combined(self, X: Tensor, Y: Tensor) -> Within:
+        """The update B X Yᵀ A at a cost that is linear in the number of updates, however little is known of them."""
+        if self.gram_is_known:
+            return self.within(X, Y)
+        outputs, inputs = self.outputs, self.inputs
+        return Within(Given(outputs, outputs.times(X, outputs.working)), Given(inputs, inputs.times(Y, inputs.working)))
 
     def weighted(self, weights: Sequence[float]) -> LowRank:
         """Σ wᵢ ΔWᵢ, exact, at rank R."""
@@ -184,10 +219,10 @@ class Stack(Sequence[LowRank]):
         return Stack.of([self._conditioned(index) for index in range(len(self))])
 
     def _conditioned(self, index: int) -> LowRank:
-        own, span = self[index], self.spans[index]
+        own = self[index]
         if self.triangles[index] is not None:
             return own
-        left, right = self.left[span, span], self.right[span, span]
+        left, right = self.outputs.own[index], self.inputs.own[index]
         alive = (left.diagonal() > 0) & (right.diagonal() > 0)
         own, left, right = LowRank(own.B[:, alive], own.A[alive]), left[alive][:, alive], right[alive][:, alive]
         if not own.rank or (cholesky_triangle(left) is not None and cholesky_triangle(right) is not None):

@@ -1,4 +1,4 @@
-"""Factors side by side in the type they are stored in; products with them in float64, a few rows at a time."""
+"""Factors side by side in the type they are stored in; products with them, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class Tall:
     The blocks stay as they were read, in 16 bits mostly. A product converts a panel of rows, which fits a cache,
     and is done with it before the next: that is several times quicker than converting whole factors first.
 
+    Products of M with itself, whose errors a decomposition magnifies, are computed in float64. Products with another
+    matrix are computed in float32 where all blocks are of 16 bits, 8 or 11 of them significant: an error of 1e-6 is a
+    thousandth of what such a factor has been rounded by. Else they are in float64 too.
+
     Attributes:
         spans: the columns that belong to each block.
         factors: f, one per column, ``(R,)``.
@@ -39,6 +43,8 @@ class Tall:
         self.spans = tuple(slice(start, end) for start, end in pairwise(accumulate(widths, initial=0)))
         each = torch.tensor(self._factors, dtype=torch.float64)
         self.factors = each.repeat_interleave(torch.tensor(widths))
+        self._own: list[Tensor] = []
+        self._towards: dict[int, Tensor] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,16 +61,26 @@ class Tall:
         """The matrix of one block, fᵢMᵢ."""
         return Tall([self._blocks[index]], [self._factors[index]], lying=self._lying)
 
-    def _panels(self) -> Iterator[tuple[slice, Tensor]]:
+    @property
+    def dtypes(self) -> set[torch.dtype]:
+        """The types that the blocks are stored in."""
+        return {block.dtype for block in self._blocks}
+
+    @property
+    def working(self) -> torch.dtype:
+        """The type that products with other matrices are computed in."""
+        return torch.float32 if all(dtype.itemsize <= 2 for dtype in self.dtypes) else torch.float64
+
+    def _panels(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
         """The rows of M without its factors, one panel after the other."""
         height, width = self.shape
         step = max(1, _PANEL // max(width, 1))
         for start in range(0, height, step):
             rows = slice(start, start + step)
             if self._lying:
-                yield rows, torch.cat([block[:, rows] for block in self._blocks], dim=0).to(torch.float64).T
+                yield rows, torch.cat([block[:, rows] for block in self._blocks], dim=0).to(dtype).T
             else:
-                yield rows, torch.cat([block[rows] for block in self._blocks], dim=1).to(torch.float64)
+                yield rows, torch.cat([block[rows] for block in self._blocks], dim=1).to(dtype)
 
     @cached_property
     def gram(self) -> Tensor:
@@ -75,18 +91,54 @@ class Tall:
             for start in range(0, width, _STRIP):
                 strip, until = slice(start, start + _STRIP), slice(start + _STRIP)
                 products[strip, until].addmm_(panel[:, strip].T, panel[:, until])
-        lower = products.tril()
-        return (lower + lower.tril(-1).T) * torch.outer(self.factors, self.factors)
+        return _symmetric(products) * torch.outer(self.factors, self.factors)
+
+    @property
+    def gram_is_known(self) -> bool:
+        """Whether :attr:`gram` has been computed, so that what follows from it costs little."""
+        return "gram" in self.__dict__
+
+    @property
+    def own(self) -> list[Tensor]:
+        """The products MᵢᵀMᵢ of each block with itself, ``(rᵢ, rᵢ)``."""
+        if self.gram_is_known:
+            return [self.gram[span, span] for span in self.spans]
+        self.towards(next(iter(self._towards), 0))
+        return self._own
+
+    def towards(self, index: int) -> Tensor:
+        """MᵀMᵢ for one block, ``(R, rᵢ)``; it and :attr:`own` cost no more than in proportion to R."""
+        if self.gram_is_known:
+            return self.gram[:, self.spans[index]]
+        if index not in self._towards:
+            self._own, self._towards[index] = self._star(index)
+        return self._towards[index]
+
+    def _star(self, index: int) -> tuple[list[Tensor], Tensor]:
+        """Every block's products with itself, and those of all with one, in one pass."""
+        center = self.spans[index]
+        own = [torch.zeros(span.stop - span.start, span.stop - span.start, dtype=torch.float64) for span in self.spans]
+        products = torch.zeros(self.shape[1], center.stop - center.start, dtype=torch.float64)
+        for _, panel in self._panels():
+            products.addmm_(panel.T, panel[:, center])
+            for span, block in zip(self.spans, own, strict=True):
+                if span != center:
+                    block.addmm_(panel[:, span].T, panel[:, span])
+        products *= torch.outer(self.factors, self.factors[center])
+        for span, block in zip(self.spans, own, strict=True):
+            block *= torch.outer(self.factors[span], self.factors[span])
+        own[index] = products[center] = _symmetric(products[center])
+        return [_symmetric(block) for block in own], products
 
     def times(self, columns: Tensor, dtype: torch.dtype = torch.float64, *, then: float = 1.0) -> Tensor:
         """M C times the number ``then``, ``(d, k)``, rounded to ``dtype``.
 
         C is ``(R, k)``, or ``(R,)`` for a diagonal matrix.
         """
-        scaled = columns * (self.factors if columns.ndim == 1 else self.factors[:, None])
+        scaled = (columns * (self.factors if columns.ndim == 1 else self.factors[:, None])).to(self.working)
         shape = (self.shape[0], columns.shape[-1])
         product = torch.empty(shape[::-1], dtype=dtype).T if self._lying else torch.empty(shape, dtype=dtype)
-        for rows, panel in self._panels():
+        for rows, panel in self._panels(self.working):
             part = self._multiplied(panel, scaled)
             product[rows] = part if then == 1.0 else part.mul_(then)
         return product
@@ -99,8 +151,9 @@ class Tall:
     def against(self, columns: Tensor) -> Tensor:
         """Mᵀ C for a C ``(d, k)``, ``(R, k)``."""
         products = torch.zeros(self.shape[1], columns.shape[1], dtype=torch.float64)
-        for rows, panel in self._panels():
-            products.addmm_(panel.T, columns[rows])
+        other = columns.to(self.working)
+        for rows, panel in self._panels(self.working):
+            products += panel.T @ other[rows]
         return products * self.factors[:, None]
 
     @cached_property
@@ -126,3 +179,9 @@ class Tall:
     def coefficients(self, columns: Tensor) -> Tensor | None:
         """The X with M X = Q C, Q that of :attr:`qr`; ``None`` where M is too near to dependent for it."""
         return None if self._triangle is None else solve(self._triangle, columns)
+
+
+def _symmetric(products: Tensor) -> Tensor:
+    """The same bits above the diagonal as below it."""
+    lower = products.tril()
+    return lower + lower.tril(-1).T

@@ -9,13 +9,13 @@ from importlib import metadata
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from prefdelta.adapter import Adapter, AdapterInfo
 from prefdelta.merging.average import shares
 from prefdelta.merging.registry import Method, Options
 from prefdelta.merging.report import InputAdapter, MergeReport, ModuleReport, list_names, public_name, ratio
 from prefdelta.merging.scale import Scale, factor_for
+from prefdelta.merging.stack import Stack
 
 _DOMINANT = 5.0  # an update this many times the median of the others decides the merge alone
 _UNDETERMINED = 1e-6  # a principal cosine below this leaves an alignment to rounding
@@ -45,21 +45,23 @@ class Measured(NamedTuple):
 
 
 def compared(
-    result: Result, present: Sequence[int], products: Tensor, *, weights: Sequence[float], scale: Scale
+    result: Result, present: Sequence[int], deltas: Stack, *, weights: Sequence[float], scale: Scale
 ) -> Measured:
-    """Choose the factor on a module's result, and compare the scaled result with the plain average.
+    """Choose the factor on a module's result, and compare the scaled result with the updates.
+
+    It is compared with their plain average too, if their cross products are known.
 
     Args:
         result: the module as the method gave it.
         present: the positions of the adapters that have the module.
-        products: ⟨ΔWᵢ, ΔWⱼ⟩, ``(N, N)``.
+        deltas: the updates.
         weights: one per adapter.
         scale: λ or a rule.
     """
-    norms = products.diagonal().clamp(min=0).sqrt().tolist()
+    norms = deltas.norms()
     factor = factor_for(scale, norm=result.norm, inner=result.inner, norms=norms, weights=weights)
     share = torch.tensor(plain_shares(weights), dtype=torch.float64)
-    average = math.sqrt(max(float(share @ products @ share), 0.0))
+    average = math.sqrt(max(float(share @ deltas.gram() @ share), 0.0)) if deltas.gram_is_known else None
     agreement = math.copysign(1.0, factor) * float(share @ torch.tensor(result.inner, dtype=torch.float64))
     entry = ModuleReport(
         module=result.module,
@@ -68,8 +70,8 @@ def compared(
         adapters=tuple(present),
         norm=abs(factor) * result.norm,
         average_norm=average,
-        norm_ratio=ratio(abs(factor) * result.norm, average),
-        cosine_to_average=ratio(agreement, result.norm * average),
+        norm_ratio=None if average is None else ratio(abs(factor) * result.norm, average),
+        cosine_to_average=None if average is None else ratio(agreement, result.norm * average),
         scale=factor,
         kept_energy=result.kept_energy,
         notes=result.notes,
@@ -116,7 +118,7 @@ class Tally:
     ) -> MergeReport:
         """The report of all modules counted; ``info`` is what the result says about its base model."""
         norm = math.sqrt(sum(entry.norm**2 for entry in self._modules))
-        average = math.sqrt(sum(entry.average_norm**2 for entry in self._modules))
+        average = _whole([entry.average_norm for entry in self._modules])
         lost = sum(entry.norm**2 * (1 / entry.kept_energy - 1) for entry in self._modules if entry.kept_energy)
         cosines = [entry.notes["smallest_cosine"] for entry in self._modules if "smallest_cosine" in entry.notes]
         inputs = tuple(
@@ -147,17 +149,17 @@ class Tally:
             adapters=inputs,
             norm=norm,
             average_norm=average,
-            norm_ratio=ratio(norm, average),
-            cosine_to_average=ratio(
-                sum(part * value for part, value in zip(plain_shares(self._weights), self._inner, strict=True)),
-                norm * average,
-            ),
+            norm_ratio=None if average is None else ratio(norm, average),
+            cosine_to_average=None if average is None else ratio(self._inner_with_average(), norm * average),
             smallest_cosine=min(cosines, default=None),
             kept_energy=kept,
             stored_ranks=tuple(sorted(set(stored_ranks))),
             warnings=tuple(self._warnings(inputs, info, kept, options, rank)),
             modules=tuple(sorted(self._modules, key=lambda entry: entry.module)),
         )
+
+    def _inner_with_average(self) -> float:
+        return sum(part * value for part, value in zip(plain_shares(self._weights), self._inner, strict=True))
 
     def _warnings(
         self, inputs: Sequence[InputAdapter], info: AdapterInfo, kept: float, options: Options, rank: int | str | None
@@ -205,6 +207,12 @@ class Tally:
 def plain_shares(weights: Sequence[float]) -> list[float]:
     """The weights of the plain average that a merge is compared with; equal ones where they have no positive sum."""
     return shares(weights) if sum(weights) > 0 else shares([1.0] * len(weights))
+
+
+def _whole(norms: Sequence[float | None]) -> float | None:
+    """The norm over all modules, if each one's is known."""
+    known = [norm for norm in norms if norm is not None]
+    return math.sqrt(sum(norm**2 for norm in known)) if len(known) == len(norms) else None
 
 
 def _dominance(inputs: Sequence[InputAdapter]) -> Iterator[str]:

@@ -228,7 +228,7 @@ def all_pairs(inputs: Inputs, deltas: Sequence[str]) -> Sequence[Pair]:
 def merge_adapters(work: Path, inputs: Inputs, method: str, adapters: Sequence[str]) -> None:
     """Adapters -> one adapter, at λ = 1. GAM aligns to the delta that does best on validation (PDA, footnote 2)."""
     options = merge_options(inputs, method, adapters)
-    merge([inputs[name].path for name in adapters], work / "adapter", method=method, options=options)
+    merge([inputs[name].path for name in adapters], work / "adapter", method=method, options=options, compare=True)
 
 
 def merge_options(inputs: Inputs, method: str, adapters: Sequence[str]) -> dict[str, Any]:

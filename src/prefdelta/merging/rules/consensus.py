@@ -23,7 +23,10 @@ def signed_mean(values: Tensor, weights: Tensor) -> Tensor:
     flat = values.reshape(len(values), -1)
     elected = torch.sign(factors @ flat)
     # What points the elected way, as a positive number: each pass over all values is dear, so there are few.
-    agreeing = (flat * elected).mul_(torch.sign(factors)[:, None]).clamp_(min=0)
+    agreeing = flat * elected
+    if bool((factors < 0).any()):
+        agreeing *= torch.sign(factors)[:, None]
+    agreeing.clamp_(min=0)
     total = sizes @ agreeing
     share = sizes @ agreeing.sign_()
     # Where nothing agrees, the total is 0 as well.

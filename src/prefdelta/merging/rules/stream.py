@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_CACHED = 1 << 16  # entries of all arrays together: half a MiB in float64, so that two such blocks fit a core's cache
+_CACHED = 1 << 19  # bytes of all arrays together: half a MiB, so that two such blocks fit a core's cache
 _DIGIT = 16  # bits sorted in one pass over the values
 
 
@@ -38,7 +38,7 @@ class Stream:
     def of(values: Tensor) -> Stream:
         """A stream of arrays in memory, ``(N, rows, columns)``, in blocks that fit a processor's cache."""
         count, rows, columns = values.shape
-        height = max(1, _CACHED // max(count * columns, 1))
+        height = max(1, _CACHED // max(values.itemsize * count * columns, 1))
 
         def walk() -> Iterator[Block]:
             for row in range(0, max(rows, 1), height):
@@ -51,9 +51,11 @@ class Stream:
         if self.values is None:
             return largest_magnitudes(lambda: (block.values for block in self.walk()), places)
         size = self.values[0].numel()
+        buffer = torch.empty(self.values.shape[1:], dtype=self.values.dtype)  # fresh memory costs more than the work
+        magnitudes = buffer.reshape(-1).numpy()
         found = []
         for array in self.values:
-            magnitudes = array.abs().reshape(-1).numpy()
+            torch.abs(array, out=buffer)
             magnitudes.partition([size - place for place in sorted(set(places), reverse=True)])
             found.append(torch.tensor([magnitudes[size - place] for place in places], dtype=array.dtype))
         return torch.stack(found)

@@ -9,12 +9,14 @@ import torch
 
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.bestrank import RowBlocks
+from prefdelta.merging.columns import Given
 from prefdelta.merging.joint import output_basis
 from prefdelta.merging.registry import Merged, Options
 from prefdelta.merging.rules.stream import Stream
 from prefdelta.merging.spaces.full import rows_of
 from prefdelta.merging.spaces.space import Coordinates, Space
 from prefdelta.merging.stack import Stack
+from prefdelta.merging.within import Within
 
 _HELD = 128 << 20  # bytes up to which coordinates are kept rather than computed again in every walk
 
@@ -28,7 +30,8 @@ class KnotsOptions(Options):
 def enter(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates:
     """Zᵢ = Uᵀ ΔWᵢ = S Vᵢᵀ, from the SVD [ΔW₁ … ΔW_N] = U S [V₁ᵀ … V_Nᵀ].
 
-    As in the authors' code, the singular values belong to what is merged (S Vᵢᵀ), although the paper writes Vᵢ.
+    As in the authors' code, the singular values belong to what is merged (S Vᵢᵀ), although the paper writes Vᵢ. The
+    coordinates, which are many, are float32 unless the factors are wider; the basis is float64.
 
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ, and O(R d_in) entries for each update.
     """
@@ -37,17 +40,18 @@ def enter(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates:
     u, _ = output_basis(stack.cores)
     left = u.T @ stack.cores.B
     count, rows, columns = len(stack), u.shape[1], stack[0].shape[1]
-    if 8 * count * rows * columns <= _HELD:
-        values = torch.empty(count, rows, columns, dtype=torch.float64)
-        for index, span in enumerate(stack.spans):
-            torch.mm(left[:, span], stack[index].A, out=values[index])
+    dtype = torch.float64 if torch.float64 in stack.dtypes else torch.float32
+    inner = [LowRank(left[:, span], delta.A).to(dtype) for delta, span in zip(stack, stack.spans, strict=True)]
+    if dtype.itemsize * count * rows * columns <= _HELD:
+        values = torch.empty(count, rows, columns, dtype=dtype)
+        for update, array in zip(inner, values, strict=True):
+            torch.mm(update.B, update.A, out=array)
         coordinates = Stream.of(values)
     else:
-        inner = [LowRank(left[:, span], delta.A) for delta, span in zip(stack, stack.spans, strict=True)]
-        coordinates = rows_of(inner, torch.float64)
+        coordinates = rows_of(inner, dtype)
 
     def back(merged: RowBlocks) -> Merged:
-        delta = LowRank(stack.output_qr.turn(u), merged.dense())
+        delta = Within(stack.turned(u), Given(stack.inputs, merged.dense().T))
         return Merged(delta.T if flipped else delta)
 
     return Coordinates(coordinates, back)
