@@ -10,6 +10,7 @@ import pytest
 
 import suite_data
 from prefdelta.errors import PrefdeltaError
+from prefdelta.learning.report import read_report
 from prefdelta.pipeline.kinds import plan_for
 from prefdelta.pipeline.run import run_recipe
 from prefdelta.recipe import configure_recipe
@@ -100,6 +101,30 @@ def test_a_suite_of_sentences_trains_a_head_with_each_adapter(root: Path, tmp_pa
     assert "joint" not in found["methods"]["ties"]
     assert (tmp_path / "adapters" / "0" / "colours" / "head.safetensors").is_file()
     assert found["unseen_tasks"] == []
+
+
+def test_coefficients_can_be_learned_from_labels(root: Path, tmp_path: Path) -> None:
+    raw = suite_data.sentence_suite(root)
+    shared = {"learn": "tara-a", "learning": {"steps": 20}, "learning_rates": [3e-2], "scales": [1.0]}
+    raw |= {
+        "budget": 1,
+        "methods": [
+            {"name": "labelled", "objective": "cross-entropy", **shared},
+            {"name": "unlabelled", **shared},
+        ],
+    }
+    run_recipe(recipe(raw), tmp_path)
+    anchors = json.loads((tmp_path / "references" / "0" / "anchors.json").read_text())
+    assert list(anchors) == ["cross-entropy", "entropy"]
+    reports = {name: read_report(tmp_path / "merges" / "0" / name / "adapter") for name in ("labelled", "unlabelled")}
+    for name, objective in (("labelled", "cross-entropy"), ("unlabelled", "entropy")):
+        tasks = reports[name].tasks
+        assert {task.name: task.anchor for task in tasks} == pytest.approx(anchors[objective])
+        # A step holds all eight validation items of a task, so that the steps can be compared.
+        assert sum(task.last for task in tasks) < sum(task.first for task in tasks)
+    # Both begin at the same coefficients, where the two objectives differ.
+    for mine, theirs in zip(reports["labelled"].tasks, reports["unlabelled"].tasks, strict=True):
+        assert mine.first != theirs.first
 
 
 def test_the_plan_says_what_would_be_done(root: Path, tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ class SuitePlan(Plan):
         def make(work: Path, inputs: Mapping[str, Artifact], bench: Workbench) -> None:
             comparing.refer(work, inputs, recipe, bench.progress)
 
-        return self._unit(f"references/{seed}", self._world(seed), {"tasks": self.names}, make)
+        config = {"tasks": self.names, "objectives": comparing.objectives(recipe)}
+        return self._unit(f"references/{seed}", self._world(seed), config, make)
 
     def _tuning(self, method: AnyMethod) -> Unit:
         recipe, seed = self.recipe, self.recipe.seeds[0]

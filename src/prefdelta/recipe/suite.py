@@ -15,6 +15,7 @@ from prefdelta.recipe.training import Lora
 ImageFormat = Literal["split-folders", "tracks", "characters", "idx", "drawings", "digits", "digits-on-photos"]
 SentenceFormat = Literal["json-lines", "sick"]
 SplitName = Literal["train", "validation", "test"]
+ClassifierObjective = Literal["entropy", "cross-entropy"]
 
 
 class Optimisation(Config):
@@ -154,13 +155,16 @@ class MergeMethod(Config):
 
 
 class LearnedMethod(Config):
-    """A merge whose coefficients are learned on unlabelled validation inputs, and what is tried on validation.
+    """A merge whose coefficients are learned on validation inputs, and what is tried on validation.
 
-    Each learning rate is one run, in place of ``learning.learning_rate``; its result is judged at each of ``scales``.
+    Its ``objective`` is the ``entropy`` of the merged model's predictions, which needs no labels, or ``cross-entropy``
+    with them. Each learning rate is one run, in place of ``learning.learning_rate``; its result is judged at each of
+    ``scales``.
     """
 
     name: str = Field(pattern=NAME)
     learn: str
+    objective: ClassifierObjective = "entropy"
     learning: Learning = Learning()
     learning_rates: tuple[float, ...] = Field(default=(1e-3,), min_length=1)
     scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)

@@ -14,7 +14,7 @@ from prefdelta.learning.metrics import normalised_accuracy
 from prefdelta.learning.tasks import find_anchors
 from prefdelta.merging import merge
 from prefdelta.merging.in_memory import merge_in_memory
-from prefdelta.recipe.suite import LearnedMethod, MergeMethod, SuiteRecipe
+from prefdelta.recipe.suite import ClassifierObjective, LearnedMethod, MergeMethod, SuiteRecipe
 from prefdelta.records import digest, to_json
 from prefdelta.store import Artifact, write_json
 from prefdelta.suite.adapters import ADAPTER
@@ -36,7 +36,7 @@ _ROWS = "scores.jsonl"
 def refer(work: Path, inputs: Inputs, recipe: SuiteRecipe, progress: Progress) -> None:
     """What merges are measured against: each adapter alone on its own task, and the bare backbone on all tasks.
 
-    Writes validation accuracies, the anchors of the learned merges, and outcomes on test items.
+    Writes validation accuracies, the anchors of the learned merges by objective, and outcomes on test items.
     """
     world = World(recipe, inputs)
     names = [task.name for task in recipe.tasks]
@@ -55,8 +55,16 @@ def refer(work: Path, inputs: Inputs, recipe: SuiteRecipe, progress: Progress) -
     write_outcomes(work / TEST, outcomes)
     bare = measure(encoder, encoder.model, list(test.values()), joint, batch=batch)
     write_outcomes(work / "bare.safetensors", bare)
-    tasks = world.learning_tasks(names, batch)
-    write_json(work / ANCHORS, find_anchors(encoder.model, world.adapters(names), tasks))
+    anchors = {
+        objective: find_anchors(encoder.model, world.adapters(names), world.learning_tasks(names, batch, objective))
+        for objective in objectives(recipe)
+    }
+    write_json(work / ANCHORS, anchors)
+
+
+def objectives(recipe: SuiteRecipe) -> list[ClassifierObjective]:
+    """The objectives that the suite's learned merges have."""
+    return sorted({method.objective for method in recipe.methods if isinstance(method, LearnedMethod)})
 
 
 def tune(
@@ -181,11 +189,11 @@ def _learned(
     world: World, names: Sequence[str], method: LearnedMethod, setting: Setting, folder: Path, progress: Progress
 ) -> None:
     assert setting.learning_rate is not None
-    anchors = _read(world.inputs["references"], ANCHORS)
+    anchors = _read(world.inputs["references"], ANCHORS)[method.objective]
     learn(
         world.encoder.model,
         world.adapters(names),
-        world.learning_tasks(names, method.batch_size),
+        world.learning_tasks(names, method.batch_size, method.objective),
         method=method.learn,
         folder=folder,
         settings=method.learning.model_copy(update={"learning_rate": setting.learning_rate}),

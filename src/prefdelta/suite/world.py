@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from prefdelta.adapter import Adapter
-from prefdelta.learning.classify import entropy
+from prefdelta.learning.classify import cross_entropy, entropy
 from prefdelta.learning.data import Rows
 from prefdelta.learning.tasks import Task
-from prefdelta.recipe.suite import BertBackbone, ClipBackbone, DecoderBackbone, SuiteRecipe, VitBackbone
+from prefdelta.recipe.suite import (
+    BertBackbone,
+    ClassifierObjective,
+    ClipBackbone,
+    DecoderBackbone,
+    SuiteRecipe,
+    VitBackbone,
+)
 from prefdelta.store import Artifact
 from prefdelta.suite.adapters import ADAPTER, HEAD
 from prefdelta.suite.backbone.bert import encode_pairs, encode_texts
@@ -93,19 +100,30 @@ class World:
         """One head over all of these tasks' classes; none where heads were trained apart from one another."""
         return joint_head(trials) if isinstance(self.recipe.backbone, VitBackbone | ClipBackbone) else None
 
-    def learning_tasks(self, tasks: Sequence[str], batch: int) -> list[Task]:
-        """What coefficients are learned on: the validation inputs of each task, without labels, and entropy."""
-        return [self._learning_task(task, place, batch) for place, task in enumerate(tasks)]
+    def learning_tasks(
+        self, tasks: Sequence[str], batch: int, objective: ClassifierObjective = "entropy"
+    ) -> list[Task]:
+        """What coefficients are learned on: the validation inputs of each task, with labels if the objective is."""
+        make = self._labelled if objective == "cross-entropy" else self._unlabelled
+        return [make(task, place, batch) for place, task in enumerate(tasks)]
 
-    def _learning_task(self, task: str, place: int, batch: int) -> Task:
-        examples = self.examples(task, "validation")
-        device = self.encoder.model.device
-
-        def collate(numbers: Sequence[int]) -> Mapping[str, Tensor]:
-            return on_device(examples.at(numbers), device).inputs
-
-        data = Rows(range(len(examples)), collate, batch_size=batch)
+    def _unlabelled(self, task: str, place: int, batch: int) -> Task:
         head, backbone = self.head(task), self.recipe.backbone
         if isinstance(backbone, ClipBackbone) and backbone.entropy_scale is not None:
             head = replace(head, scale=backbone.entropy_scale)
+        data = self._rows(task, batch, lambda part: part.inputs)
         return Task(task, data, entropy(self.encoder.logits(head)), own=place)
+
+    def _labelled(self, task: str, place: int, batch: int) -> Task:
+        data = self._rows(task, batch, lambda part: (part.inputs, part.labels))
+        return Task(task, data, cross_entropy(self.encoder.logits(self.head(task))), own=place)
+
+    def _rows(self, task: str, batch: int, seen: Callable[[Examples], Any]) -> Rows:
+        """The validation split in batches, of which the objective sees a part."""
+        examples = self.examples(task, "validation")
+        device = self.encoder.model.device
+
+        def collate(numbers: Sequence[int]) -> Any:
+            return seen(on_device(examples.at(numbers), device))
+
+        return Rows(range(len(examples)), collate, batch_size=batch)
