@@ -109,8 +109,8 @@ def _scaling(measured: Sequence[Measured]) -> Iterator[str]:
         return
     yield from ("", "## How cost grows", "")
     yield (
-        "CPU seconds, and the exponent p of the fit t ∝ xᵖ. For N it is over N = 8, 16, 32: with up to four adapters the "
-        "report compares the result with their average, which takes the products of all pairs; and N adapters take "
+        "CPU seconds, and the exponent p of the fit t ∝ xᵖ. For N it is over N = 8, 16, 32: with up to four adapters "
+        "the report compares the result with their average, which takes the products of all pairs; and N adapters take "
         "2 N - 1 products, so that doubling a small N more than doubles the work."
     )
     if counts:

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from prefdelta.pipeline.domain import DomainPlan
+from prefdelta.pipeline.aggregation.domain import domain_units
+from prefdelta.pipeline.aggregation.world import World
 from prefdelta.pipeline.making import execute
+from prefdelta.pipeline.student import Student
 from prefdelta.pipeline.unit import Workbench
 from prefdelta.recipe import Recipe
 from prefdelta.records import Pair, Sample, Score, read_rows
@@ -24,8 +26,8 @@ def test_answers_are_scored_and_paired(small: dict[str, Any], tmp_path: Path) ->
         "filters": {"format": "finished", "identical_within": 256, "decontaminate": 50, "duplicates": "exact"},
     }
     recipe = Recipe(**{**small, "domains": {"search": domain}})
-    plan = DomainPlan("search", recipe.domains["search"], recipe, recipe.student, tmp_path / "cache")
-    units = [unit for unit in plan.units() if unit.stage in ("prompts", "responses", "scores", "pairs")]
+    world = World("search", recipe.domains["search"], recipe, Student(recipe.student, tmp_path))
+    units = [unit for unit in domain_units(world) if unit.stage in ("prompts", "responses", "scores", "pairs")]
     assert [unit.name for unit in units if unit.stage == "scores"] == [
         f"search/scores/{name}" for name in ("ash-weak", "ash-weaker", "elm-weak", "elm-weaker")
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefdelta.pipeline.aggregation import AggregationPlan
+from prefdelta.pipeline.aggregation.plan import AggregationPlan
 from prefdelta.pipeline.fusion.plan import FusionPlan
 from prefdelta.pipeline.plan import Plan
 from prefdelta.pipeline.suite import SuitePlan

@@ -11,6 +11,10 @@ from rich.console import RenderableType
 from prefdelta.pipeline.unit import Unit
 from prefdelta.store import Artifact, Store
 
+RESULTS = "results.json"
+REPORT = "report.html"
+PICTURE = "result.svg"
+
 
 class Plan(ABC):
     """The units of one recipe, in an order in which every unit finds its inputs made."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from prefdelta.models import LoadedModel, load
+from prefdelta.pipeline.identity import portable
 from prefdelta.recipe import ModelRef, Search
 from prefdelta.retrieval import open_retriever
 from prefdelta.search import Environment
@@ -18,6 +19,12 @@ from prefdelta.store import Artifact
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) of the unit at work."""
+
+Externals = Mapping[str, Callable[[], str]]
+"""Label -> hash of something outside the run directory (weights, a file), computed when asked."""
+
+_RESUMABLE = ("responses", "scores", "adapters", "validation", "test", "watch")
+"""The stages that keep what they have done as they go."""
 
 
 class Workbench:
@@ -54,6 +61,10 @@ class Workbench:
         return self._environments[search]
 
 
+Make = Callable[[Path, Mapping[str, Artifact], Workbench], None]
+"""Writes an artifact's files: called with the working folder, the inputs by label, and what units share."""
+
+
 @dataclass(frozen=True)
 class Work:
     """How much a unit does, for the plan: answers sampled, answers scored, optimiser steps, bytes written."""
@@ -83,7 +94,41 @@ class Unit:
     stage: str
     config: Any
     inputs: Mapping[str, str]
-    make: Callable[[Path, Mapping[str, Artifact], Workbench], None]
-    externals: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    make: Make
+    externals: Externals = field(default_factory=dict)
     work: Work = Work()
     resumable: bool = False
+
+
+def stage_unit(
+    name: str,
+    *,
+    config: Any,
+    make: Make,
+    inputs: Mapping[str, str] | None = None,
+    externals: Externals | None = None,
+    work: Work | None = None,
+    root: str = "",
+) -> Unit:
+    """A unit whose stage is the first part of its name; the stage decides whether it is resumable.
+
+    Args:
+        name: where the artifact lies in ``root``.
+        config: the settings that decide its content; they are made portable here.
+        make: as in :class:`Unit`.
+        inputs: as in :class:`Unit`.
+        externals: as in :class:`Unit`.
+        work: as in :class:`Unit`.
+        root: a folder of the run directory, where the name is not of the run directory itself.
+    """
+    stage = name.split("/")[0]
+    return Unit(
+        name=f"{root}/{name}" if root else name,
+        stage=stage,
+        config=portable(config),
+        inputs=inputs or {},
+        externals=externals or {},
+        make=make,
+        work=work or Work(),
+        resumable=stage in _RESUMABLE,
+    )

@@ -9,7 +9,7 @@ from prefdelta.pipeline import stages
 from prefdelta.pipeline.fusion.stages import write_own_responses
 from prefdelta.pipeline.fusion.world import World
 from prefdelta.pipeline.identity import file_externals, scoring_externals, source_config, source_externals
-from prefdelta.pipeline.unit import Unit, Work, Workbench
+from prefdelta.pipeline.unit import Unit, Work, Workbench, stage_unit
 from prefdelta.recipe import Imported
 from prefdelta.store import Artifact
 
@@ -19,7 +19,7 @@ _ANSWER_BYTES = 2048
 def prompts(world: World) -> Unit:
     """The questions."""
     recipe = world.recipe
-    return world.unit(
+    return stage_unit(
         "prompts",
         config={"prompts": recipe.prompts, "protocol": recipe.search.protocol if recipe.search else None},
         externals=file_externals(recipe.prompts.source),
@@ -38,7 +38,7 @@ def source_responses(world: World, label: str) -> Unit:
 
     imported = isinstance(source, Imported)
     drawn = {} if imported else {"sampling": recipe.sampling, "search": recipe.search}
-    return world.unit(
+    return stage_unit(
         f"responses/sources/{label}",
         config={"source": source_config(source), **drawn},
         inputs={"prompts": "prompts"},
@@ -57,7 +57,7 @@ def own_responses(world: World, name: str, questions: str, adapter: str | None, 
         start = inputs["adapter"].path if adapter else None
         write_own_responses(work, asked, bench, world.student, start, recipe.sampling, recipe.search, seed)
 
-    return world.unit(
+    return stage_unit(
         f"responses/{name}",
         config={"sampling": recipe.sampling, "search": recipe.search, "seed": seed, "student": recipe.student},
         inputs={"prompts": questions, **({"adapter": adapter} if adapter else {}), **world.base},
@@ -76,7 +76,7 @@ def scores(world: World, name: str, label: str, questions: str, *, count: int) -
         stages.write_scores(work, asked, inputs["responses"].path / stages.RESPONSES, bench, scoring, label)
 
     answers = count * world.recipe.sampling.n
-    return world.unit(
+    return stage_unit(
         f"scores/{name}",
         config={"scoring": scoring, "label": label},
         inputs={"prompts": questions, "responses": f"responses/{name}"},

@@ -11,7 +11,7 @@ from prefdelta.models import fingerprint
 from prefdelta.pipeline import stages
 from prefdelta.pipeline.fusion.world import World
 from prefdelta.pipeline.identity import benchmark_externals
-from prefdelta.pipeline.unit import Unit, Work, Workbench
+from prefdelta.pipeline.unit import Unit, Work, Workbench, stage_unit
 from prefdelta.recipe import ModelRef
 from prefdelta.store import Artifact
 
@@ -37,7 +37,7 @@ def _evaluation(world: World, split: Split, name: str, source: ModelRef | None, 
         folder = inputs["adapter"].path if adapter else None
         stages.evaluate(work, bench, model, folder, 1.0, recipe.benchmarks, sampling, recipe.search, split, seed)
 
-    return world.unit(
+    return stage_unit(
         f"{split}/{name}",
         config={
             "model": source or recipe.student,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefdelta.pipeline import stages
-from prefdelta.pipeline.domain import STUDENT
 from prefdelta.pipeline.estimate import lora_bytes
 from prefdelta.pipeline.fusion import stages as fusion_stages
-from prefdelta.pipeline.fusion.world import SFT, Make, World
+from prefdelta.pipeline.fusion.world import SFT, World
 from prefdelta.pipeline.identity import portable, seed_from, source_config
-from prefdelta.pipeline.unit import Unit, Work
+from prefdelta.pipeline.student import STUDENT
+from prefdelta.pipeline.unit import Make, Unit, Work, stage_unit
 from prefdelta.recipe import Training
 from prefdelta.recipe.fusion import Comparison
 from prefdelta.records import Demonstration, read_rows
@@ -21,7 +21,7 @@ from prefdelta.records import Demonstration, read_rows
 def demonstrations(world: World, seed: int) -> Unit:
     """The best source answers to a random share of the prompts, and the prompts that are left."""
     recipe, labels, drawn = world.recipe, list(world.sources), seed_from(seed, "division")
-    return world.unit(
+    return stage_unit(
         f"demonstrations/{seed}",
         config={"share": recipe.sft_share, "seed": drawn, "sources": labels},
         inputs={"prompts": "prompts", **world.answers},
@@ -72,7 +72,7 @@ def triples(world: World, name: str, questions: str, *, count: int) -> Unit:
             "triples": recipe.triples,
         }
     )
-    return world.unit(
+    return stage_unit(
         f"triples/{name}",
         config={"about": about, "sources": labels},
         inputs={
@@ -134,7 +134,7 @@ def _training(
     make: Make,
 ) -> Unit:
     steps = math.ceil(training.epochs * math.ceil(rows / training.batch_size))
-    return world.unit(
+    return stage_unit(
         name,
         config={**config, "student": world.recipe.student},
         inputs={**inputs, **world.base},

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from prefdelta.pipeline.aggregation import student_conversion
-from prefdelta.pipeline.domain import STUDENT
 from prefdelta.pipeline.fusion import answers, evaluation, learning
 from prefdelta.pipeline.fusion.publish import publish_fusion
 from prefdelta.pipeline.fusion.table import fusion_table
 from prefdelta.pipeline.fusion.world import SFT, World
 from prefdelta.pipeline.identity import seed_from
 from prefdelta.pipeline.plan import Plan
+from prefdelta.pipeline.student import STUDENT, Student
 from prefdelta.pipeline.unit import Unit
 from prefdelta.recipe import ModelRef
 from prefdelta.recipe.fusion import FusionRecipe
@@ -40,9 +39,10 @@ class FusionPlan(Plan):
     """
 
     def __init__(self, recipe: FusionRecipe, root: Path) -> None:
-        self.world = World(recipe, root)
+        student = Student(recipe.student, root)
+        self.world = World(recipe, student)
         self.units = [
-            *([student_conversion(recipe.student)] if self.world.base else []),
+            *student.units,
             *self._data(),
             *(unit for seed in recipe.seeds for unit in self._seed(seed)),
             *self._tests(),

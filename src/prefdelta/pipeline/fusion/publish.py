@@ -13,12 +13,12 @@ from prefdelta.errors import PrefdeltaError
 from prefdelta.evaluation.benchmarks import Split, benchmark_items
 from prefdelta.evaluation.contest import Contest
 from prefdelta.evaluation.results import Seed, rounded
-from prefdelta.pipeline.domain import STUDENT
 from prefdelta.pipeline.fusion.stages import COUNTS, SUMMARY
 from prefdelta.pipeline.fusion.world import SFT, World
 from prefdelta.pipeline.identity import portable
-from prefdelta.pipeline.publish import PICTURE, REPORT, RESULTS
+from prefdelta.pipeline.plan import PICTURE, REPORT, RESULTS
 from prefdelta.pipeline.stages import RECORDS
+from prefdelta.pipeline.student import STUDENT
 from prefdelta.records import Record, read_rows
 from prefdelta.report import pick_transcripts
 from prefdelta.report.fusion import FusionReport, draw_fusion, write_fusion_report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group
 from rich.text import Text
 
-from prefdelta.pipeline.describe import memory_line, model_table, stage_table
+from prefdelta.pipeline.aggregation.table import memory_line, model_table, stage_table
 from prefdelta.pipeline.estimate import training_memory
 from prefdelta.pipeline.unit import Unit
 from prefdelta.recipe import ModelRef

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
-
 from prefdelta.errors import PrefdeltaError
-from prefdelta.models import fingerprint
-from prefdelta.pipeline.domain import STUDENT
-from prefdelta.pipeline.identity import file_externals, portable, source_label
-from prefdelta.pipeline.unit import Unit, Work, Workbench
-from prefdelta.recipe import AnySource, ModelRef
+from prefdelta.pipeline.identity import file_externals, source_label
+from prefdelta.pipeline.student import Student
+from prefdelta.pipeline.unit import Externals
+from prefdelta.recipe import AnySource
 from prefdelta.recipe.fusion import FusionRecipe
-from prefdelta.store import Artifact
 
 SFT = "sft"
-_RESUMABLE = ("responses", "scores", "adapters", "validation", "test")
-
-Make = Callable[[Path, Mapping[str, Artifact], Workbench], None]
-Externals = Mapping[str, Callable[[], str]]
 
 
 class World:
-    """A fusion's recipe, models and sizes, and how its units are put together.
+    """A fusion's recipe, models and sizes.
 
     Args:
         recipe: what to run.
-        root: the run directory.
+        student: the student and where it is found.
 
     Attributes:
         recipe: as given.
-        student: the student as a Hugging Face model; its path lies in the run directory if it had to be converted.
-        sources: the source models, servers or files of answers, by label.
-        cache: where reference log-probabilities are kept; not an artifact, it may be deleted at any time.
+        student: the student as a Hugging Face model.
+        cache: where its reference log-probabilities are kept.
         base: the converted student as an input, if there is one.
+        weights: gives what the student's weights contribute to a key.
+        sources: the source models, servers or files of answers, by label.
 
     Raises:
         PrefdeltaError: two sources have one name.
     """
 
-    def __init__(self, recipe: FusionRecipe, root: Path) -> None:
+    def __init__(self, recipe: FusionRecipe, student: Student) -> None:
         self.recipe = recipe
-        self.student = recipe.student
-        self.cache = root / ".cache" / "reference"
-        self.base: dict[str, str] = {}
-        if recipe.student.format != "huggingface":
-            self.student = ModelRef(path=str(root / STUDENT / "model"), dtype=recipe.student.dtype)
-            self.base = {STUDENT: STUDENT}
+        self.student = student.ref
+        self.cache = student.cache
+        self.base = student.inputs
+        self.weights = student.externals
         self.sources: dict[str, AnySource] = {}
         for source in recipe.sources:
             label = source_label(source)
@@ -78,30 +66,3 @@ class World:
     def corpus(self) -> Externals:
         """What the search corpus contributes to a key."""
         return file_externals(self.recipe.search.corpus, "corpus") if self.recipe.search else {}
-
-    def weights(self) -> Externals:
-        """What the student's weights contribute to a key; a converted student is an input instead."""
-        return {} if self.base else {"student": partial(fingerprint, self.recipe.student)}
-
-    def unit(
-        self,
-        name: str,
-        *,
-        config: Mapping[str, Any],
-        make: Make,
-        inputs: Mapping[str, str] | None = None,
-        externals: Externals | None = None,
-        work: Work | None = None,
-    ) -> Unit:
-        """A unit; the first part of its name is its stage."""
-        stage = name.split("/")[0]
-        return Unit(
-            name=name,
-            stage=stage,
-            config=portable(config),
-            inputs=inputs or {},
-            externals=externals or {},
-            make=make,
-            work=work or Work(),
-            resumable=stage in _RESUMABLE,
-        )

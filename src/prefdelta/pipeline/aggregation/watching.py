@@ -9,7 +9,8 @@ from typing import Any
 from prefdelta.adapter import Adapter, MemoryAdapter
 from prefdelta.evaluation.watching import MERGE, STUDENT, WITHOUT, watch_summary
 from prefdelta.merging.in_memory import merge_in_memory
-from prefdelta.pipeline import stages
+from prefdelta.pipeline.aggregation.stages import merge_options, selections
+from prefdelta.pipeline.stages import RECORDS, evaluate
 from prefdelta.pipeline.unit import Workbench
 from prefdelta.recipe import ModelRef
 from prefdelta.recipe.watching import Watch
@@ -37,16 +38,16 @@ def watch(
         deltas: the deltas, in the recipe's order.
         seed: of the random numbers of the answers.
     """
-    chosen = stages.selections(inputs["selection"])["merges"]
+    chosen = selections(inputs["selection"])["merges"]
     scale = chosen.scale[chosen.best]
     variants: dict[str, list[str]] = {STUDENT: [], MERGE: list(deltas)}
     if len(deltas) > 1:
         variants |= {WITHOUT + delta: [other for other in deltas if other != delta] for delta in deltas}
     for name, members in variants.items():
-        if (work / name / stages.RECORDS).is_file():
+        if (work / name / RECORDS).is_file():
             continue
         adapter = _merged(inputs, chosen.best, members) if members else None
-        stages.evaluate(
+        evaluate(
             work / name,
             bench,
             student,
@@ -63,7 +64,7 @@ def watch(
 def watched(artifacts: Mapping[int, Artifact]) -> dict[str, Any]:
     """The summary of what was watched, from the artifacts of :func:`watch` by training seed."""
     records = {
-        (folder.name, seed): read_rows(folder / stages.RECORDS, Record)
+        (folder.name, seed): read_rows(folder / RECORDS, Record)
         for seed, artifact in artifacts.items()
         for folder in sorted(path for path in artifact.path.iterdir() if path.is_dir())
     }
@@ -72,5 +73,5 @@ def watched(artifacts: Mapping[int, Artifact]) -> dict[str, Any]:
 
 def _merged(inputs: Mapping[str, Artifact], method: str, members: Sequence[str]) -> MemoryAdapter:
     """The merge at λ = 1, by the rule of the recipe's merges: GAM aligns to the member that does best on validation."""
-    options = stages.merge_options(inputs, method, members)
+    options = merge_options(inputs, method, members)
     return merge_in_memory([Adapter.open(inputs[name].path) for name in members], method=method, options=options)

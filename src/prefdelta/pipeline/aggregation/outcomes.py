@@ -7,19 +7,20 @@ from typing import Any
 
 from prefdelta.evaluation.results import DomainOutcome, Kind, Seed, Variant
 from prefdelta.evaluation.selection import Selection
-from prefdelta.pipeline import stages
-from prefdelta.pipeline.domain import STUDENT, DomainPlan
-from prefdelta.recipe import Recipe
+from prefdelta.pipeline.aggregation.stages import merge_report, selections
+from prefdelta.pipeline.aggregation.world import World
+from prefdelta.pipeline.stages import RECORDS
+from prefdelta.pipeline.student import STUDENT
 from prefdelta.records import Record, read_rows
 from prefdelta.store import Artifact
 
 
-def outcome(domain: DomainPlan, recipe: Recipe, artifacts: Mapping[str, Artifact]) -> DomainOutcome:
+def outcome(world: World, artifacts: Mapping[str, Artifact]) -> DomainOutcome:
     """Everything measured in one domain."""
-    chosen = stages.selections(artifacts[f"{domain.name}/selection"])
+    chosen = selections(artifacts[f"{world.name}/selection"])
     variants: list[Variant] = []
     records: dict[tuple[str, Seed], list[Record]] = {}
-    for variant, tests in _variants(domain, recipe, chosen, artifacts):
+    for variant, tests in _variants(world, chosen, artifacts):
         variants.append(variant)
         for seed, artifact in tests.items():
             records[variant.name, seed] = records_of(artifact, variant.scale)
@@ -28,33 +29,33 @@ def outcome(domain: DomainPlan, recipe: Recipe, artifacts: Mapping[str, Artifact
 
 def records_of(test: Artifact, scale: float | None) -> list[Record]:
     """The records of a test at one scale; a model without an adapter is tested under scale 1."""
-    return read_rows(test.path / f"scale-{1.0 if scale is None else scale:g}" / stages.RECORDS, Record)
+    return read_rows(test.path / f"scale-{1.0 if scale is None else scale:g}" / RECORDS, Record)
 
 
 def _variants(
-    domain: DomainPlan, recipe: Recipe, chosen: Mapping[str, Selection], artifacts: Mapping[str, Artifact]
+    world: World, chosen: Mapping[str, Selection], artifacts: Mapping[str, Artifact]
 ) -> Iterator[tuple[Variant, dict[Seed, Artifact]]]:
     """Every variant, with its test artifact for each seed."""
 
-    def tests(name: str, seeds: tuple[int, ...] = recipe.seeds) -> dict[Seed, Artifact]:
-        return {seed: artifacts[f"{domain.name}/test/{seed}/{name}"] for seed in seeds}
+    def tests(name: str, seeds: tuple[int, ...] = world.recipe.seeds) -> dict[Seed, Artifact]:
+        return {seed: artifacts[f"{world.name}/test/{seed}/{name}"] for seed in seeds}
 
     yield Variant(STUDENT, "student"), tests(STUDENT)
-    for label in domain.sources:
-        if f"{domain.name}/test/weak/{label}" in artifacts:
-            yield Variant(f"weak:{label}", "weak", label), {None: artifacts[f"{domain.name}/test/weak/{label}"]}
-    for name in domain.deltas:
-        for variant in _scaled(name, "single", chosen["singles"], _delta_norms(domain, recipe, name, artifacts)):
+    for label in world.sources:
+        if f"{world.name}/test/weak/{label}" in artifacts:
+            yield Variant(f"weak:{label}", "weak", label), {None: artifacts[f"{world.name}/test/weak/{label}"]}
+    for name in world.deltas:
+        for variant in _scaled(name, "single", chosen["singles"], _delta_norms(world, name, artifacts)):
             yield variant, tests(name)
-    for name in domain.methods:
-        for variant in _scaled(name, "merge", chosen["merges"], _merge_norms(domain, recipe.seeds, name, artifacts)):
+    for name in world.methods:
+        for variant in _scaled(name, "merge", chosen["merges"], _merge_norms(world, name, artifacts)):
             yield variant, tests(name)
-    for baseline in recipe.baselines:
+    for baseline in world.recipe.baselines:
         for variant in _scaled(baseline, "baseline", chosen["baselines"], {}):
             yield variant, tests(baseline)
-    for control in recipe.controls:
-        seeds = tuple(seed for seed in recipe.seeds if domain.controls(seed))
-        *singles, merged = domain.control_variants(control)
+    for control in world.recipe.controls:
+        seeds = tuple(seed for seed in world.recipe.seeds if world.controls(seed))
+        *singles, merged = world.control_variants(control)
         for name in singles:
             yield Variant(name, "control", name, scale=1.0), tests(name, seeds)
         for variant in _scaled(merged, "control", chosen["controls"], {}):
@@ -76,20 +77,18 @@ def _scaled(name: str, kind: Kind, chosen: Selection, norms: Mapping[str, float]
         )
 
 
-def _delta_norms(domain: DomainPlan, recipe: Recipe, delta: str, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+def _delta_norms(world: World, delta: str, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     """‖ΔW‖ of one delta, and its ratio to the average's; from a merge report, which knows both."""
-    place = domain.deltas.index(delta)
-    reports = [_report(domain, seed, domain.methods[0], artifacts) for seed in recipe.seeds]
+    place = world.deltas.index(delta)
+    reports = [_report(world, seed, world.methods[0], artifacts) for seed in world.recipe.seeds]
     return {
         "norm": _mean([report["adapters"][place]["norm"] for report in reports]),
         "ratio": _mean([report["adapters"][place]["norm"] / report["average_norm"] for report in reports]),
     }
 
 
-def _merge_norms(
-    domain: DomainPlan, seeds: tuple[int, ...], method: str, artifacts: Mapping[str, Artifact]
-) -> dict[str, float]:
-    reports = [_report(domain, seed, method, artifacts) for seed in seeds]
+def _merge_norms(world: World, method: str, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+    reports = [_report(world, seed, method, artifacts) for seed in world.recipe.seeds]
     return {
         "norm": _mean([report["norm"] for report in reports]),
         "ratio": _mean([report["norm_ratio"] for report in reports]),
@@ -97,8 +96,8 @@ def _merge_norms(
     }
 
 
-def _report(domain: DomainPlan, seed: int, method: str, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-    return stages.merge_report(artifacts[f"{domain.name}/merges/{seed}/{method}"])
+def _report(world: World, seed: int, method: str, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    return merge_report(artifacts[f"{world.name}/merges/{seed}/{method}"])
 
 
 def _mean(values: list[float]) -> float:

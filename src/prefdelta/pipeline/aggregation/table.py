@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
@@ -11,18 +10,15 @@ from rich.text import Text
 
 from prefdelta.pipeline.estimate import model_size, sampling_models, totals, training_memory
 from prefdelta.pipeline.unit import Unit, Work
-from prefdelta.recipe import ModelRef
-
-if TYPE_CHECKING:
-    from prefdelta.pipeline.aggregation import AggregationPlan
+from prefdelta.recipe import ModelRef, Recipe
 
 
-def plan_table(plan: AggregationPlan) -> Group:
+def plan_table(recipe: Recipe, units: list[Unit]) -> Group:
     """What a run would do, stage by stage, and roughly what it needs; touches neither the network nor any weights."""
-    needs = [training_memory(plan.recipe.student, domain.training.lora) for domain in plan.recipe.domains.values()]
+    needs = [training_memory(recipe.student, domain.training.lora) for domain in recipe.domains.values()]
     return Group(
-        stage_table(plan.recipe.name, plan.units),
-        model_table(sampling_models(plan.recipe)),
+        stage_table(recipe.name, units),
+        model_table(sampling_models(recipe)),
         Text(memory_line(needs)),
     )
 

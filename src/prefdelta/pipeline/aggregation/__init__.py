@@ -1,0 +1,1 @@
+"""The kind ``aggregation``: many preference deltas, merged into one adapter, domain by domain."""
