@@ -31,7 +31,9 @@ def test_each_delta_is_charged_with_what_goes_away_without_it() -> None:
     assert list(summary) == list(MEASURES)
     assert (summary["score"]["student"], summary["score"]["merge"]) == (100.0, 75.0)
     assert summary["score"]["change"]["mean"] == summary["score"]["caused_by"]["a"]["mean"] == -25.0
-    assert summary["score"]["caused_by"]["b"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "seed_noise": False}
+    unchanged = summary["score"]["caused_by"]["b"]
+    assert unchanged["mean"] == 0.0
+    assert unchanged["low"] < 0.0 < unchanged["high"]  # a few equal answers do not prove that nothing changed
     assert summary["tokens"]["caused_by"]["a"]["mean"] == 0.0
     assert summary["tokens"]["caused_by"]["b"]["mean"] == summary["tokens"]["change"]["mean"] == 5.0
     assert summary["score"]["change"]["low"] < -25.0 < summary["score"]["change"]["high"] < 0

@@ -82,7 +82,7 @@ class Validation:
     def difference(self, one: Candidate, other: Candidate) -> Difference:
         """How much better ``one`` is than ``other``, paired item by item; both must have been scored."""
         pairs = zip(self._answers[one], self._answers[other], strict=True)
-        return paired_difference([left - right for left, right in pairs])
+        return paired_difference([left - right for left, right in pairs], unit=1.0)
 
     def options(self, candidate: Candidate) -> dict[str, Any]:
         """The options that the candidate's method gets, with a ``reference`` counted among its members."""

@@ -26,6 +26,7 @@ WITHOUT = "without-"
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i (?:cannot|can't|can not|won't|will not)\b|as an ai\b)", re.IGNORECASE
 )
+_PER_CENT = 100.0  # the most that one answer can change a measure that is in per cent
 _OPENING = 200  # characters; further in, such words are rarely a refusal
 
 MEASURES: Mapping[str, Callable[[Record], float]] = MappingProxyType(
@@ -67,11 +68,12 @@ def watch_summary(records: Mapping[tuple[str, int], Sequence[Record]]) -> dict[s
         summary[task] = {}
         for measure, value in MEASURES.items():
             seen = {name: _matrix(records, name, seeds, task, value) for name in variants}
+            unit = 0.0 if measure == "tokens" else _PER_CENT
             summary[task][measure] = {
                 STUDENT: float(seen[STUDENT].mean()),
                 MERGE: float(seen[MERGE].mean()),
-                "change": _difference(seen[MERGE], seen[STUDENT]),
-                "caused_by": {delta: _difference(seen[MERGE], seen[WITHOUT + delta]) for delta in deltas},
+                "change": _difference(seen[MERGE], seen[STUDENT], unit),
+                "caused_by": {delta: _difference(seen[MERGE], seen[WITHOUT + delta], unit) for delta in deltas},
             }
     return dict(rounded(summary))
 
@@ -96,6 +98,6 @@ def _matrix(
     return np.array(rows, dtype=np.float64)
 
 
-def _difference(ours: Array, theirs: Array) -> dict[str, Any]:
-    found = paired_difference([ours - theirs])
+def _difference(ours: Array, theirs: Array, unit: float) -> dict[str, Any]:
+    found = paired_difference([ours - theirs], unit=unit)
     return {"mean": found.mean, "low": found.low, "high": found.high, "seed_noise": found.seed_noise}

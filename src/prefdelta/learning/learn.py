@@ -15,7 +15,7 @@ from prefdelta.learning.optimise import Progress, optimise
 from prefdelta.learning.report import LearningReport, write_report
 from prefdelta.learning.tasks import Task, find_anchors
 from prefdelta.merging.engine import merged_info, stored_dtype
-from prefdelta.merging.inputs import check_arguments
+from prefdelta.merging.inputs import check_arguments, common_modules
 from prefdelta.merging.labels import tell_apart
 from prefdelta.recipe.learning import Learning
 from prefdelta.records import digest
@@ -87,6 +87,7 @@ def learn(
         folded(adapters, method, layout, learned),
         like=merged_info(adapters),
         dtype=stored_dtype(None, adapters),
+        names=common_modules(adapters, labels),
     )
     save_coefficients(layout, learned, folder / COEFFICIENTS)
     return write_report(
