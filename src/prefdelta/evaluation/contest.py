@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.evaluation.alignment import aligned_scores
 from prefdelta.evaluation.results import BEHAVIOUR, Seed
 from prefdelta.evaluation.statistics import (
     Array,
@@ -49,7 +49,8 @@ class Contest:
         self._scores: dict[tuple[str, Seed], dict[str, Array]] = {}
         for (model, seed), rows in records.items():
             self._seeds.setdefault(model, []).append(seed)
-            self._scores[model, seed] = self._aligned(model, rows)
+            who = f"{model!r} and {self.models[0]!r}"
+            self._scores[model, seed] = aligned_scores(rows, self._items, who)
         self._groups = self._grouped(first)
 
     def score(self, model: str, task: str | None = None) -> float:
@@ -132,18 +133,6 @@ class Contest:
             _POINTS * np.stack([self._scores[model, a][task] - self._scores[other, b][task] for a, b in pairs])
             for task in tasks
         ]
-
-    def _aligned(self, model: str, rows: Sequence[Record]) -> dict[str, Array]:
-        found = {(row.task, row.item): row.score for row in rows}
-        wanted = {(task, item) for task, items in self._items.items() for item in items}
-        if found.keys() != wanted or len(found) != len(rows):
-            differing = sorted(found.keys() ^ wanted)[:1]
-            what = f"{differing[0][1]!r} of task {differing[0][0]!r}" if differing else "one that it answered twice"
-            raise PrefdeltaError(
-                f"{model!r} and {self.models[0]!r} did not answer the same items (for example {what}); evaluate both "
-                "on the same recipe."
-            )
-        return {task: np.array([found[task, item] for item in items]) for task, items in self._items.items()}
 
     def _grouped(self, rows: Sequence[Record]) -> dict[str, NDArray[np.int64]]:
         """Task -> the number of each item's group; items without one are groups of their own."""

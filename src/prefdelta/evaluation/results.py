@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.evaluation.alignment import aligned_scores
 from prefdelta.evaluation.selection import Selection
 from prefdelta.evaluation.statistics import Array, Difference, minimum_detectable_effect, paired_difference
 from prefdelta.records import Record
@@ -111,7 +111,8 @@ class _Domain:
         self.scores: dict[tuple[str, Seed], dict[str, Array]] = {}
         for (variant, seed), records in outcome.records.items():
             self.seeds.setdefault(variant, []).append(seed)
-            self.scores[variant, seed] = self._aligned(variant, records)
+            who = f"domain {self.name!r}: {variant!r} and the student"
+            self.scores[variant, seed] = aligned_scores(records, self.items, who)
         self.best_single = max(
             (variant for variant in outcome.variants if variant.kind == "single"), key=lambda v: self.score(v.name)
         )
@@ -121,18 +122,6 @@ class _Domain:
             for variant in outcome.variants
             if variant.kind == "merge" and (variant.label, variant.scale) == chosen
         )
-
-    def _aligned(self, variant: str, records: Sequence[Record]) -> dict[str, Array]:
-        found = {(record.task, record.item): record.score for record in records}
-        wanted = {(task, item) for task, items in self.items.items() for item in items}
-        if found.keys() != wanted or len(found) != len(records):
-            differing = sorted(found.keys() ^ wanted)[:1]
-            what = f"{differing[0][1]!r} of task {differing[0][0]!r}" if differing else "one that it answered twice"
-            raise PrefdeltaError(
-                f"domain {self.name!r}: {variant!r} and the student did not answer the same items (for example "
-                f"{what}); evaluate both on the same recipe."
-            )
-        return {task: np.array([found[task, item] for item in items]) for task, items in self.items.items()}
 
     def score(self, variant: str, task: str | None = None) -> float:
         """Mean over seeds (and over tasks) in percent."""

@@ -144,12 +144,8 @@ class TransformersSampler:
     def _react(self, going_on: Sequence[_Conversation]) -> None:
         """Show what was searched for, or correct a turn that asked for nothing."""
         assert self._environment is not None
-        searching = [entry for entry in going_on if entry.action and entry.action.kind == "search"]
-        queries = [entry.action.query for entry in searching if entry.action]
-        found = iter(self._environment.look_up(queries, self._loaded.tokenizer))
-        for entry in going_on:
-            searched = entry.action is not None and entry.action.kind == "search"
-            shown = next(found) if searched else self._environment.protocol.correction
+        reactions = self._environment.reactions([entry.action for entry in going_on], self._loaded.tokenizer)
+        for entry, shown in zip(going_on, reactions, strict=True):
             entry.ids += encode(self._loaded.tokenizer, shown)
             entry.spans.append(Span(shown, "environment"))
             if len(entry.ids) >= self._room and self._window is None:

@@ -201,12 +201,8 @@ class RemoteSampler:
     def _react(self, going_on: Sequence[_Dialogue]) -> None:
         """Show what was searched for, or correct a turn that asked for nothing."""
         assert self._environment is not None
-        searching = [entry for entry in going_on if entry.action and entry.action.kind == "search"]
-        queries = [entry.action.query for entry in searching if entry.action]
-        found = iter(self._environment.look_up(queries, self._tokenizer))
-        for entry in going_on:
-            searched = entry.action is not None and entry.action.kind == "search"
-            shown = next(found) if searched else self._environment.protocol.correction
+        reactions = self._environment.reactions([entry.action for entry in going_on], self._tokenizer)
+        for entry, shown in zip(going_on, reactions, strict=True):
             entry.spans.append(Span(shown, "environment"))
 
     def _closed(self, done: _Dialogue) -> Sample:

@@ -12,7 +12,7 @@ from prefdelta.errors import PrefdeltaError
 from prefdelta.recipe import Search
 from prefdelta.records import Document, Item
 from prefdelta.retrieval import Retriever
-from prefdelta.search.protocols import PROTOCOLS, Protocol
+from prefdelta.search.protocols import PROTOCOLS, Action, Protocol
 
 _HALF = "�"  # what a tokenizer writes for a character of which it has only some bytes
 
@@ -53,6 +53,12 @@ class Environment:
             text = self.protocol.observe(passages, self.settings.top_k)
             shown.append(shortened(text, tokenizer, self.settings.observation_tokens))
         return shown
+
+    def reactions(self, actions: Sequence[Action | None], tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
+        """What the model is shown after each turn: what it searched for, or a correction where it asked for nothing."""
+        queries = [action.query for action in actions if action and action.kind == "search"]
+        found = iter(self.look_up(queries, tokenizer))
+        return [next(found) if action and action.kind == "search" else self.protocol.correction for action in actions]
 
 
 def shortened(text: str, tokenizer: PreTrainedTokenizerBase | None, limit: int | None) -> str:
