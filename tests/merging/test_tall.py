@@ -91,3 +91,10 @@ def test_the_qr_factors_are_orthonormal_and_coefficients_lead_to_them(nearness: 
     assert (found is None) == (nearness < 1)
     if found is not None:
         torch.testing.assert_close(matrix.dense @ found, q, rtol=0, atol=1e-10)
+
+
+def test_tiny_factors_of_16_bits_do_not_overflow_on_the_way() -> None:
+    block = torch.randn(90, 4, generator=torch.Generator().manual_seed(0)).mul(1e-30).to(torch.bfloat16)
+    matrix = Tall([block], [1.0], lying=False)
+    columns = torch.full((4, 2), 1e39, dtype=torch.float64)
+    torch.testing.assert_close(matrix.times(columns), block.double() @ columns)

@@ -28,7 +28,9 @@ def enter(deltas: Sequence[LowRank], options: Options) -> Coordinates:
     u, _ = output_basis(small)
     v, _ = input_basis(small)
     left, right = u.T @ small.B, small.A @ v
-    cores = torch.stack([left[:, span] @ right[span] for span in small.spans])
+    cores = torch.empty(len(small), left.shape[0], right.shape[1], dtype=torch.float64)
+    for span, core in zip(small.spans, cores, strict=True):
+        torch.mm(left[:, span], right[span], out=core)
 
     def back(merged: RowBlocks) -> Merged:
         return Merged(stack.lifted(between(u, merged, v)))
