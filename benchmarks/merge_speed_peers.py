@@ -101,7 +101,8 @@ def measure_mergekit(program: str, folder: Path, count: int = 2, rank: int = 16)
         "merge_method": "linear",
         "models": [{"model": str(path), "parameters": {"weight": 1}} for path in adapters],
     }
-    found["alone"] = _run_mergekit(program, alone | {"dtype": "bfloat16"}, folder, folder / "alone")[1]
+    said = _run_mergekit(program, alone | {"dtype": "bfloat16"}, folder, folder / "alone")[1]
+    found["alone"] = said.replace(str(folder), "…")
     return found
 
 

@@ -73,7 +73,9 @@ def _row(case: Case, got: dict[str, Any]) -> str:
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """The p of the least-squares fit of log t = p log x + c."""
+    """The p of the least-squares fit of log t = p log x + c; NaN with fewer than two points."""
+    if len(points) < 2:
+        return math.nan
     logs = [(math.log(x), math.log(t)) for x, t in points]
     mean_x, mean_t = (sum(values) / len(logs) for values in zip(*logs, strict=True))
     return sum((x - mean_x) * (t - mean_t) for x, t in logs) / sum((x - mean_x) ** 2 for x, _ in logs)

@@ -92,6 +92,18 @@ class Tall:
         for _, panel in self._panels(self._widest if self._lying else torch.float64):
             yield panel.to(torch.float64, memory_format=torch.contiguous_format)
 
+    def _rows(self) -> Iterator[slice]:
+        """The rows, in pieces of which two blocks at a time fit a cache, however many blocks there are."""
+        widest = max(span.stop - span.start for span in self.spans)
+        step = max(1, _PANEL // max(2 * widest, 1))
+        for start in range(0, self.shape[0], step):
+            yield slice(start, start + step)
+
+    def _part(self, index: int, rows: slice) -> Tensor:
+        """Some rows of a block as it is stored, without its factor."""
+        block = self._blocks[index]
+        return block[:, rows].T if self._lying else block[rows]
+
     @cached_property
     def gram(self) -> Tensor:
         """MᵀM, ``(R, R)``, about half of it by symmetry."""
@@ -129,11 +141,14 @@ class Tall:
         center = self.spans[index]
         own = [torch.zeros(span.stop - span.start, span.stop - span.start, dtype=torch.float64) for span in self.spans]
         products = torch.zeros(self.shape[1], center.stop - center.start, dtype=torch.float64)
-        for panel in self._standing_panels():
-            products.addmm_(panel.T, panel[:, center])
-            for span, block in zip(self.spans, own, strict=True):
-                if span != center:
-                    block.addmm_(panel[:, span].T, panel[:, span])
+        for rows in self._rows():
+            middle = self._part(index, rows).to(torch.float64, memory_format=torch.contiguous_format)
+            products[center].addmm_(middle.T, middle)
+            for place, (span, block) in enumerate(zip(self.spans, own, strict=True)):
+                if place != index:
+                    part = self._part(place, rows).to(torch.float64, memory_format=torch.contiguous_format)
+                    products[span].addmm_(part.T, middle)
+                    block.addmm_(part.T, part)
         products *= torch.outer(self.factors, self.factors[center])
         for span, block in zip(self.spans, own, strict=True):
             block *= torch.outer(self.factors[span], self.factors[span])
@@ -165,8 +180,10 @@ class Tall:
         """Mᵀ C for a C ``(d, k)``, ``(R, k)``."""
         products = torch.zeros(self.shape[1], columns.shape[1], dtype=torch.float64)
         other = columns.to(self.working)
-        for rows, panel in self._panels(self.working):
-            products += panel.T @ other[rows]
+        for rows in self._rows():
+            piece = other[rows]
+            for place, span in enumerate(self.spans):
+                products[span] += self._part(place, rows).to(self.working).T @ piece
         return products * self.factors[:, None]
 
     @cached_property
