@@ -188,7 +188,7 @@ class Stack(Sequence[LowRank]):
         return Within(Combination(self.outputs, X), Combination(self.inputs, Y))
 
     def combined(self, X: Tensor, Y: Tensor) -> Within:
-        """The update B X Yᵀ A at a cost that is linear in the number of updates, however little is known of them."""
+        """B X Yᵀ A, from X and Y ``(R, k)``, at a cost linear in the number of updates, whatever is known of them."""
         if self.gram_is_known:
             return self.within(X, Y)
         outputs, inputs = self.outputs, self.inputs

@@ -12,7 +12,7 @@ from torch import Tensor
 from prefdelta.thinqr import ThinQr, cholesky_triangle, householder, solve
 
 _PANEL = 1 << 17  # numbers in float64 at once: 1 MiB, about what a processor core's cache holds
-_LARGE = 1e18
+_LARGE = 1e18  # coefficients from here on are multiplied in float64: float32 ends at 3e38
 _STRIP = 64  # columns of a cross product computed at once; only blocks on and below the diagonal are
 
 
@@ -161,7 +161,7 @@ class Tall:
         C is ``(R, k)``, or ``(R,)`` for a diagonal matrix.
         """
         scaled = columns * (self.factors if columns.ndim == 1 else self.factors[:, None])
-        # Coefficients over tiny factors, which 16-bit types hold, are large, and float32 ends at 3e38.
+        # Over tiny factors, which 16-bit types hold, coefficients may be large.
         working = self.working if bool((scaled.abs() < _LARGE).all()) else torch.float64
         scaled = scaled.to(working)
         shape = (self.shape[0], columns.shape[-1])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from prefdelta.chat import decode, encode, prompts_ids, stop_ids
 from prefdelta.errors import PrefdeltaError
@@ -13,23 +13,19 @@ from prefdelta.recipe import Sampling
 from prefdelta.records import Sample, Span
 from prefdelta.sampling.agent import TurnEnd
 from prefdelta.sampling.decoding import Randomness, decode_batch
+from prefdelta.sampling.dialogue import Dialogue
 from prefdelta.sampling.request import Request
-from prefdelta.search import Action, Environment
+from prefdelta.search import Environment
 
 _SHARD_BATCHES = 4
 
 
 @dataclass
-class _Conversation:
+class _Conversation(Dialogue):
     """An answer in the making. ``ids`` is all that the model has read and written."""
 
     ids: list[int]
     seed: int
-    spans: list[Span] = field(default_factory=list)
-    tokens: int = 0
-    finish: Literal["stop", "length"] | None = None
-    action: Action | None = None
-    ended: bool = False  # the model ended its last turn by itself
 
 
 class TransformersSampler:
@@ -134,12 +130,7 @@ class TransformersSampler:
             entry.ids += said
             if said:
                 entry.spans.append(Span(text))
-            if self._environment is None:
-                entry.finish = "stop" if entry.ended else "length"
-                continue
-            entry.action = self._environment.protocol.read(text, entry.ended)
-            if entry.action.kind in ("done", "cut"):
-                entry.finish = "stop" if entry.action.kind == "done" else "length"
+            entry.hear(text, self._environment)
 
     def _react(self, going_on: Sequence[_Conversation]) -> None:
         """Show what was searched for, or correct a turn that asked for nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
@@ -14,8 +14,9 @@ from prefdelta.errors import PrefdeltaError
 from prefdelta.openai_client import Completion, Reply
 from prefdelta.recipe import Sampling
 from prefdelta.records import Message, Sample, Span
+from prefdelta.sampling.dialogue import Dialogue
 from prefdelta.sampling.request import Request
-from prefdelta.search import Action, Environment
+from prefdelta.search import Environment
 
 _SHARD = 256
 
@@ -32,15 +33,10 @@ class Writer(Protocol):
 
 
 @dataclass
-class _Dialogue:
-    """An answer in the making."""
+class _Asked(Dialogue):
+    """An answer in the making, and the request that it answers."""
 
     request: Request
-    spans: list[Span] = field(default_factory=list)
-    tokens: int = 0
-    finish: Literal["stop", "length"] | None = None
-    action: Action | None = None
-    ended: bool = False
 
 
 class RemoteSampler:
@@ -114,7 +110,7 @@ class RemoteSampler:
         trouble: list[tuple[str, str]] = []
         try:
             for start in range(0, len(todo), size):
-                dialogues = {place: _Dialogue(requests[place]) for place in todo[start : start + size]}
+                dialogues = {place: _Asked(requests[place]) for place in todo[start : start + size]}
                 yield from self._conversed(dialogues, trouble)
         finally:
             if self._writer.retried:
@@ -127,7 +123,7 @@ class RemoteSampler:
             )
 
     def _conversed(
-        self, dialogues: Mapping[int, _Dialogue], trouble: list[tuple[str, str]]
+        self, dialogues: Mapping[int, _Asked], trouble: list[tuple[str, str]]
     ) -> Iterator[list[tuple[int, Sample]]]:
         active = dict(dialogues)
         for turn in range(self._rounds + 1):
@@ -151,7 +147,7 @@ class RemoteSampler:
                 return
             self._react(list(active.values()))
 
-    def _body(self, dialogue: _Dialogue, turn: int) -> dict[str, Any]:
+    def _body(self, dialogue: _Asked, turn: int) -> dict[str, Any]:
         sampling, search = self._sampling, self._environment.settings if self._environment else None
         limit = min(sampling.max_new_tokens, (search and search.turn_tokens) or sampling.max_new_tokens)
         body: dict[str, Any] = {
@@ -174,7 +170,7 @@ class RemoteSampler:
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
         return body
 
-    def _messages(self, dialogue: _Dialogue) -> list[Message]:
+    def _messages(self, dialogue: _Asked) -> list[Message]:
         asked: list[Message] = list(dialogue.request.item.messages)
         if self._dialect == "vllm":
             so_far = "".join(span.text for span in dialogue.spans)
@@ -182,7 +178,7 @@ class RemoteSampler:
         roles = {"model": "assistant", "environment": "user"}
         return [*asked, *({"role": roles[span.source], "content": span.text} for span in dialogue.spans)]
 
-    def _take(self, dialogue: _Dialogue, reply: Completion) -> None:
+    def _take(self, dialogue: _Asked, reply: Completion) -> None:
         """Read a turn; the dialogue stays unfinished if the environment is to react to it."""
         text = f"<think>{reply.reasoning}</think>{reply.text}" if reply.reasoning else reply.text
         dialogue.tokens += reply.tokens or 0
@@ -191,21 +187,16 @@ class RemoteSampler:
             text, dialogue.ended = _with_closing(text, self._environment.protocol.closings)
         if text:
             dialogue.spans.append(Span(text))
-        if self._environment is None:
-            dialogue.finish = "stop" if dialogue.ended else "length"
-            return
-        dialogue.action = self._environment.protocol.read(text, dialogue.ended)
-        if dialogue.action.kind in ("done", "cut"):
-            dialogue.finish = "stop" if dialogue.action.kind == "done" else "length"
+        dialogue.hear(text, self._environment)
 
-    def _react(self, going_on: Sequence[_Dialogue]) -> None:
+    def _react(self, going_on: Sequence[_Asked]) -> None:
         """Show what was searched for, or correct a turn that asked for nothing."""
         assert self._environment is not None
         reactions = self._environment.reactions([entry.action for entry in going_on], self._tokenizer)
         for entry, shown in zip(going_on, reactions, strict=True):
             entry.spans.append(Span(shown, "environment"))
 
-    def _closed(self, done: _Dialogue) -> Sample:
+    def _closed(self, done: _Asked) -> Sample:
         assert done.finish is not None
         request = done.request
         return Sample(request.item.id, tuple(done.spans), done.finish, done.tokens, self._thinking, request.index)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,12 +57,11 @@ class VllmProcess:
         except OSError as error:
             self._said.close()
             raise PrefdeltaError(f"cannot start {interpreter!r} ({error.strerror}); set {PYTHON}.") from error
-        try:
+        with ExitStack() as otherwise:
+            otherwise.callback(self.close)
             self._tell(engine_settings(ref))
             self._hear()
-        except BaseException:
-            self.close()
-            raise
+            otherwise.pop_all()
 
     def __enter__(self) -> VllmProcess:
         return self

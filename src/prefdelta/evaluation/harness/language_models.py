@@ -11,6 +11,8 @@ from lm_eval.api.model import LM
 
 from prefdelta.errors import PrefdeltaError
 
+_LIKELIHOODS = "the task asks for likelihoods, which a chat does not give; choose a task that generates its answers."
+
 
 class _Asked(LM):
     """Takes chats as JSON, so that the messages themselves reach whoever answers."""
@@ -29,12 +31,12 @@ class _Asked(LM):
         return json.dumps([{"role": str(entry["role"]), "content": entry["content"]} for entry in chat_history])
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        """Never reached: such tasks are refused when they are loaded."""
-        raise NotImplementedError
+        """Refused: a chat gives no likelihoods."""
+        raise PrefdeltaError(_LIKELIHOODS)
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
-        """Never reached: such tasks are refused when they are loaded."""
-        raise NotImplementedError
+        """Refused: a chat gives no likelihoods."""
+        raise PrefdeltaError(_LIKELIHOODS)
 
 
 class Collector(_Asked):
