@@ -125,6 +125,8 @@ class LowRank:
         extra = rank - self.rank
         if extra < 0:
             raise ValueError(f"cannot pad rank {self.rank} to {rank}")
+        if not extra:
+            return self
         return LowRank(
             torch.cat([self.B, self.B.new_zeros(self.B.shape[0], extra)], dim=1),
             torch.cat([self.A, self.A.new_zeros(extra, self.A.shape[1])], dim=0),

@@ -23,9 +23,9 @@ from prefdelta.apply.bake import REPORT_NAME
 from prefdelta.apply.command import merge_into_command
 from prefdelta.apply.spill import Spill
 from prefdelta.errors import PrefdeltaError
-from prefdelta.merging import METHODS, get_method, merge
+from prefdelta.merging import METHODS, combined, get_method, merge
+from prefdelta.merging.rules import stream
 from prefdelta.merging.rules.noise import Noise
-from prefdelta.merging.spaces import full
 
 WEIGHTS = (1.0, 2.0, -0.5)
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}
@@ -115,11 +115,18 @@ def test_equals_the_naive_computation(method: str, base: Path, three: list[Path]
     assert report.merge.kept_energy == 1
 
 
+def small_blocks(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
+    """Let rules see this many entries of all updates at once, and never a whole update."""
+    monkeypatch.setattr(stream, "_CACHED", 4 * entries)
+    monkeypatch.setattr(stream, "_HELD", 0)
+    monkeypatch.setattr(combined, "_JOINED", entries)
+
+
 @pytest.mark.parametrize("method", sorted(NAIVE))
 def test_weights_that_are_stored_transposed(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_gpt2().save_pretrained(tmp_path / "base")
     adapters = save_three(tiny_gpt2, tmp_path, ["c_attn", "c_proj", "wte"])  # Conv1D, one of them square; embedding
-    monkeypatch.setattr(full, "_BLOCK", 3 * 24 * 5)
+    small_blocks(monkeypatch, 3 * 24 * 5)
     monkeypatch.setattr(checkpoint, "BLOCK_ENTRIES", 24 * 7)
     apply_merge(tmp_path / "base", adapters, tmp_path / "out", method=method, weights=WEIGHTS)
     old, new = tensors(tmp_path / "base"), tensors(tmp_path / "out")
@@ -136,7 +143,7 @@ def test_the_block_sizes_do_not_matter(
     model().save_pretrained(tmp_path / "base")
     adapters = save_three(model, tmp_path, ["q_proj"] if model is tiny_qwen else ["c_attn"])
     apply_merge(tmp_path / "base", adapters, tmp_path / "whole", method=method)
-    monkeypatch.setattr(full, "_BLOCK", 3 * 32 * 5)
+    small_blocks(monkeypatch, 3 * 32 * 5)
     monkeypatch.setattr(checkpoint, "BLOCK_ENTRIES", 100)
     apply_merge(tmp_path / "base", adapters, tmp_path / "blocks", method=method)
     whole, blocks = tensors(tmp_path / "whole"), tensors(tmp_path / "blocks")
@@ -283,7 +290,7 @@ def test_memory_is_bounded_by_the_blocks(
     for seed in range(3):
         save_lora(base, tmp_path / f"a{seed}", seed, r=4, lora_alpha=4, target_modules=[target])
         adapters.append(tmp_path / f"a{seed}")
-    monkeypatch.setattr(full, "_BLOCK", 3 * 3 * width * 8)
+    small_blocks(monkeypatch, 3 * 3 * width * 8)
     monkeypatch.setattr(checkpoint, "BLOCK_ENTRIES", 3 * width * 8)
     with _Largest() as largest:
         apply_merge(tmp_path / "base", adapters, tmp_path / "out", method=method, options=None)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lora_fixtures import random_update
-from prefdelta.merging import get_method
+from prefdelta.merging import combined, get_method
 from prefdelta.merging.bestrank import RowBlocks, best_rank
+from prefdelta.merging.rules import stream
 from prefdelta.merging.rules.noise import Noise
-from prefdelta.merging.rules.stream import largest_magnitudes
-from prefdelta.merging.spaces import full
+from prefdelta.merging.rules.stream import Stream, largest_magnitudes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -30,6 +30,21 @@ def test_thresholds_are_exact_whatever_the_blocks(dtype: torch.dtype) -> None:
         found = largest_magnitudes(walk, places)
         expected = values.abs().flatten(1).sort(dim=1, descending=True).values[:, [place - 1 for place in places]]
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_thresholds_are_those_of_the_values_that_a_walk_gives(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deltas = [random_update(seed, (41, 33), 5) for seed in range(3)]
+    places = [100, 7, 1353, 1]
+    for cached, held in ((1 << 21, 1 << 28), (4000, 1 << 28), (4000, 0)):
+        monkeypatch.setattr(stream, "_CACHED", cached)
+        monkeypatch.setattr(stream, "_HELD", held)
+        walked = Stream.products(deltas, dtype)
+        values = torch.cat([block.values.clone() for block in walked.walk()], dim=1)
+        expected = values.abs().flatten(1).sort(dim=1, descending=True).values[:, [place - 1 for place in places]]
+        assert torch.equal(walked.largest_magnitudes(places), expected)
 
 
 def test_thresholds_of_extreme_values() -> None:
@@ -69,11 +84,13 @@ def test_best_rank_is_within_a_thousandth_of_eckart_young(decay: float) -> None:
     assert delta.rank == rank
 
 
-@pytest.mark.parametrize("name", ["ties", "dare-ties", "breadcrumbs", "della", "sce"])
+@pytest.mark.parametrize("name", ["ties", "dare-ties", "breadcrumbs", "della", "sce", "knots-ties"])
 def test_the_block_size_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deltas = [random_update(seed, (37, 21), 3) for seed in range(3)]
     whole = get_method(name)(deltas, module="m").dense()
-    monkeypatch.setattr(full, "_BLOCK", 3 * 21 * 5)
+    monkeypatch.setattr(stream, "_CACHED", 4 * 3 * 21 * 5)
+    monkeypatch.setattr(stream, "_HELD", 0)
+    monkeypatch.setattr(combined, "_JOINED", 21 * 8)
     torch.testing.assert_close(get_method(name)(deltas, module="m").dense(), whole, rtol=1e-5, atol=1e-5)
 
 

@@ -16,8 +16,10 @@ from prefdelta.merging.bestrank import RowBlocks
 from prefdelta.merging.registry import Merged, Method, Options, method
 from prefdelta.merging.rules import RULES, Context, Rule, Stream
 from prefdelta.merging.spaces import SPACES, Space
-from prefdelta.merging.spaces.full import FULL, rows_of
+from prefdelta.merging.spaces.full import FULL
 from prefdelta.merging.stack import Stack
+
+_JOINED = 1 << 20  # entries: 4 MiB; what is done with a result costs time for every block of it
 
 
 def combine(
@@ -27,9 +29,12 @@ def combine(
 
     Zero updates have nothing to say about any entry and are left out, and updates of weight 0 too.
     """
+    deltas = Stack.of(deltas)
+    if space.pairs:  # first, because norms follow from them
+        deltas.multiply_pairs()
     present = _present(deltas, weights)
     if not present:
-        return Merged(LowRank.zero(deltas[0].shape))
+        return Merged(LowRank.zero(deltas.shape))
     # All of them stay one stack, whose cross products are known.
     entering = deltas if len(present) == len(deltas) else [deltas[index] for index in present]
     coordinates = space.enter(entering, options)
@@ -44,15 +49,16 @@ def dense_blocks(
     ``options`` are those of the rule, or of the method in the full space. The blocks are float32 and can be walked
     more than once; each walk computes them anew.
     """
-    present = _present(deltas, weights)
+    present = _present(Stack.of(deltas), weights)
     if not present:
-        zero = rows_of([LowRank.zero(deltas[0].shape)])
+        zero = Stream.products([LowRank.zero(deltas[0].shape)], torch.float32)
         return RowBlocks(deltas[0].shape, lambda: ((block.row, block.values[0]) for block in zero.walk()))
-    return _applied(rule, rows_of([deltas[index] for index in present]), weights, present, options, module)
+    stream = Stream.products([deltas[index] for index in present], torch.float32)
+    return _applied(rule, stream, weights, present, options, module)
 
 
-def _present(deltas: Sequence[LowRank], weights: Sequence[float]) -> list[int]:
-    norms = Stack.of(deltas).norms()
+def _present(deltas: Stack, weights: Sequence[float]) -> list[int]:
+    norms = deltas.norms()
     return [index for index, weight in enumerate(weights) if weight != 0 and norms[index] > 0]
 
 
@@ -63,8 +69,14 @@ def _applied(
     apply = rule.fit(stream, chosen, options, Context(present, module))
 
     def walk() -> Iterator[tuple[int, torch.Tensor]]:
+        rows: list[torch.Tensor] = []
         for block in stream.walk():
-            yield block.row, apply(block)
+            rows.append(apply(block))
+            end = block.row + len(rows[-1])
+            if sum(part.numel() for part in rows) >= _JOINED or end == stream.shape[1]:
+                joined = torch.cat(rows)
+                rows.clear()
+                yield end - len(joined), joined
 
     return RowBlocks(stream.shape[1:], walk)
 

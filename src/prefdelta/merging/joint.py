@@ -12,7 +12,7 @@ from torch import Tensor
 from prefdelta.lowrank import SVD_TOLERANCE, LowRank, peak_signs
 from prefdelta.merging.registry import Merged
 from prefdelta.merging.stack import Stack
-from prefdelta.thinqr import thin_qr
+from prefdelta.thinqr import cholesky_triangle, householder, thin_qr
 
 
 def on_cores(function: Callable[..., Merged]) -> Callable[..., Merged]:
@@ -31,28 +31,38 @@ def on_cores(function: Callable[..., Merged]) -> Callable[..., Merged]:
     return run
 
 
+def core_basis(stack: Stack, tolerance: float = SVD_TOLERANCE) -> tuple[Tensor, Tensor]:
+    """Left singular vectors U ``(R, k)`` and singular values S ``(k,)`` of [ΔW₁ … ΔW_N], U over the basis of the cores.
+
+    With Aᵢᵀ = Qᵢ Tᵢ the concatenation is [B₁T₁ᵀ … B_NT_Nᵀ] times a matrix with orthonormal rows; and with the stacked
+    B = Q R, the SVD of R diag(T₁ᵀ, …, T_Nᵀ), an R x R matrix, gives U as coefficients over Q. Each column's entry of
+    largest magnitude is positive, and directions with a singular value of at most ``tolerance`` times the largest are
+    left out.
+
+    Cost: O(R³) beside the QR factors of B, R = Σ rᵢ.
+    """
+    triangles = []
+    for index, own in enumerate(stack.inputs.own):
+        triangle = cholesky_triangle(own)
+        if triangle is None:
+            triangle = householder(stack.inputs.block(index, torch.float64)).R
+        triangles.append(triangle.T)
+    u, s, _ = torch.linalg.svd(stack.output_qr.R @ torch.block_diag(*triangles), full_matrices=False)
+    keep = int((s > tolerance * s[0]).sum()) if s.numel() and s[0] > 0 else 0
+    return sign_fixed(u[:, :keep]), s[:keep]
+
+
 def output_basis(deltas: Sequence[LowRank], tolerance: float = SVD_TOLERANCE) -> tuple[Tensor, Tensor]:
     """Left singular vectors U ``(d_out, k)`` and singular values S ``(k,)`` of [ΔW₁ … ΔW_N] (d_out x N d_in).
 
-    With Aᵢᵀ = Qᵢ Tᵢ the concatenation is [B₁T₁ᵀ … B_NT_Nᵀ] times a matrix with orthonormal rows; and with the stacked
-    B = Q R, the SVD of R diag(T₁ᵀ, …, T_Nᵀ), an R x R matrix, gives U (as Q times its left vectors) and S. The result
-    is a function of the ΔW's: each column's entry of largest magnitude is positive, and directions with a singular
-    value of at most ``tolerance`` times the largest are left out.
+    A function of the ΔW's: each column's entry of largest magnitude is positive, and directions with a singular value
+    of at most ``tolerance`` times the largest are left out.
 
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ.
     """
     stack = Stack.of(deltas)
-    triangles = [
-        thin_qr(delta.A.T, stack.right[span, span]).R.T for delta, span in zip(stack, stack.spans, strict=True)
-    ]
-    u, s, _ = torch.linalg.svd(stack.output_qr.R @ torch.block_diag(*triangles), full_matrices=False)
-    keep = int((s > tolerance * s[0]).sum()) if s.numel() and s[0] > 0 else 0
-    return sign_fixed(stack.output_qr.turn(u[:, :keep])), s[:keep]
-
-
-def input_basis(deltas: Sequence[LowRank], tolerance: float = SVD_TOLERANCE) -> tuple[Tensor, Tensor]:
-    """Right singular vectors V ``(d_in, k)`` and singular values of [ΔW₁; …; ΔW_N], as :func:`output_basis`."""
-    return output_basis(Stack.of(deltas).T, tolerance)
+    u, s = core_basis(stack, tolerance)
+    return sign_fixed(stack.output_qr.turn(u)), s
 
 
 def sign_fixed(basis: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ class Tall:
 
     Attributes:
         spans: the columns that belong to each block.
-        factors: f, one per column, ``(R,)``.
 
     Args:
         blocks: the Mᵢ, ``(d, rᵢ)``, of any float type; lying ones are given as Mᵢᵀ, ``(rᵢ, d)``.
@@ -42,8 +41,6 @@ class Tall:
         self._lying = lying
         widths = [block.shape[0 if lying else 1] for block in blocks]
         self.spans = tuple(slice(start, end) for start, end in pairwise(accumulate(widths, initial=0)))
-        each = torch.tensor(self._factors, dtype=torch.float64)
-        self.factors = each.repeat_interleave(torch.tensor(widths))
         self._own: list[Tensor] = []
         self._towards: dict[int, Tensor] = {}
 
@@ -53,10 +50,22 @@ class Tall:
         return self._blocks[0].shape[1 if self._lying else 0], self.spans[-1].stop
 
     @cached_property
+    def factors(self) -> Tensor:
+        """f, one per column, ``(R,)``."""
+        widths = torch.tensor([span.stop - span.start for span in self.spans])
+        return torch.tensor(self._factors, dtype=torch.float64).repeat_interleave(widths)
+
+    @cached_property
     def dense(self) -> Tensor:
         """M itself."""
         side_by_side = torch.cat(self._blocks, dim=0 if self._lying else 1).to(torch.float64)
         return (side_by_side.T if self._lying else side_by_side) * self.factors
+
+    def block(self, index: int, dtype: torch.dtype) -> Tensor:
+        """fᵢMᵢ for one block, ``(d, rᵢ)``."""
+        block = self._blocks[index].to(dtype)
+        standing = block.T if self._lying else block
+        return standing if self._factors[index] == 1.0 else standing * self._factors[index]
 
     def only(self, index: int) -> Tall:
         """The matrix of one block, fᵢMᵢ."""
@@ -181,7 +190,7 @@ class Tall:
         products = torch.zeros(self.shape[1], columns.shape[1], dtype=torch.float64)
         other = columns.to(self.working)
         for rows in self._rows():
-            piece = other[rows]
+            piece = other[rows].contiguous()  # lying columns would make the products several times slower
             for place, span in enumerate(self.spans):
                 products[span] += self._part(place, rows).to(self.working).T @ piece
         return products * self.factors[:, None]

@@ -1,4 +1,4 @@
-"""Ways to combine N values into one, entry by entry."""
+"""Ways to combine N values into one, entry by entry. They may overwrite the values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def signed_mean(values: Tensor, weights: Tensor) -> Tensor:
     flat = values.reshape(len(values), -1)
     elected = torch.sign(factors @ flat)
     # What points the elected way, as a positive number: each pass over all values is dear, so there are few.
-    agreeing = flat * elected
+    agreeing = flat.mul_(elected)
     if bool((factors < 0).any()):
         agreeing *= torch.sign(factors)[:, None]
     agreeing.clamp_(min=0)

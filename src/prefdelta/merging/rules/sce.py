@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from pydantic import Field
@@ -38,7 +38,7 @@ def fit_sce(stream: Stream, weights: Tensor, options: SceOptions, context: Conte
     def walk() -> Iterator[Block]:
         return (turned(block) for block in stream.walk())
 
-    least = _least_variance(Stream(stream.shape, walk), options.density)
+    least = _least_variance(walk, options.density)
     squares = torch.zeros(stream.shape[0], dtype=torch.float64)
     for block in walk():
         squares += (_selected(block, least).double() ** 2).sum(dim=(1, 2))
@@ -46,18 +46,18 @@ def fit_sce(stream: Stream, weights: Tensor, options: SceOptions, context: Conte
     return lambda block: signed_mean(_selected(turned(block), least), importance)
 
 
-def _least_variance(stream: Stream, density: float) -> float:
+def _least_variance(walk: Callable[[], Iterator[Block]], density: float) -> float:
     if density == 1:
         return 0.0
     varying, top = 0, 0.0
-    for block in stream.walk():
+    for block in walk():
         top = max(top, float((block.values**2).max()) if block.values.numel() else 0.0)
-    for block in stream.walk():
+    for block in walk():
         varying += int((_variance(block.values) > _STILL * top).sum())
     if varying == 0:
         return 0.0
     place = max(1, int(density * varying))
-    return float(largest_magnitudes(lambda: (_variance(block.values) for block in stream.walk()), [place]))
+    return float(largest_magnitudes(lambda: (_variance(block.values) for block in walk()), [place]))
 
 
 def _variance(values: Tensor) -> Tensor:

@@ -54,10 +54,9 @@ def fit_magnitude(stream: Stream, options: MagnitudeOptions, context: Context) -
     below = torch.nextafter(least, torch.zeros_like(least)).flatten().tolist()
 
     def keep(block: Block) -> Tensor:
-        kept = torch.empty_like(block.values)
-        for array, limit, out in zip(block.values, below, kept, strict=True):
-            torch.hardshrink(array, limit, out=out)
-        return kept
+        for array, limit in zip(block.values, below, strict=True):
+            torch.hardshrink(array, limit, out=array)
+        return block.values
 
     return keep
 

@@ -9,12 +9,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_CACHED = 1 << 19  # bytes of all arrays together: half a MiB, so that two such blocks fit a core's cache
+from prefdelta.lowrank import LowRank
+
+_CACHED = 1 << 23  # bytes of all arrays in one block: 8 MiB; larger ones leave the caches, smaller ones cost more calls
+_HELD = 256 << 20  # bytes of one array up to which its magnitudes are ordered in memory
 _DIGIT = 16  # bits sorted in one pass over the values
 
 
 class Block(NamedTuple):
-    """Rows ``row`` to ``row + b`` of N arrays: ``values`` is ``(N, b, columns)``."""
+    """Rows ``row`` to ``row + b`` of N arrays: ``values`` is ``(N, b, columns)``.
+
+    The values are the receiver's, to overwrite if it likes, until it asks for the next block: passes over memory that
+    is fresh cost more than the work that is done in them.
+    """
 
     row: int
     values: Tensor
@@ -22,43 +29,70 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """N arrays of one shape that can be walked again and again, always in the same order.
+    """N arrays of one shape that can be walked again and again, always in the same order and to the same bits.
 
     Attributes:
         shape: (N, rows, columns).
-        walk: starts a pass over the blocks.
-        values: all of it, where it is in memory.
+        dtype: float32 or float64.
+        fill: ``fill(index, rows, out)`` writes some rows of one array.
     """
 
     shape: tuple[int, int, int]
-    walk: Callable[[], Iterator[Block]]
-    values: Tensor | None = None
+    dtype: torch.dtype
+    fill: Callable[[int, slice, Tensor], object]
 
     @staticmethod
     def of(values: Tensor) -> Stream:
-        """A stream of arrays in memory, ``(N, rows, columns)``, in blocks that fit a processor's cache."""
+        """A stream of arrays that are there, ``(N, rows, columns)``."""
         count, rows, columns = values.shape
-        height = max(1, _CACHED // max(values.itemsize * count * columns, 1))
+        return Stream((count, rows, columns), values.dtype, lambda index, part, out: out.copy_(values[index, part]))
 
-        def walk() -> Iterator[Block]:
-            for row in range(0, max(rows, 1), height):
-                yield Block(row, values[:, row : row + height])
+    @staticmethod
+    def products(deltas: Sequence[LowRank], dtype: torch.dtype) -> Stream:
+        """A stream of the matrices BᵢAᵢ, which are multiplied anew in every walk."""
+        factors = [delta.to(dtype) for delta in deltas]
 
-        return Stream((count, rows, columns), walk, values)
+        def fill(index: int, rows: slice, out: Tensor) -> None:
+            torch.mm(factors[index].B[rows], factors[index].A, out=out)
+
+        return Stream((len(deltas), *deltas[0].shape), dtype, fill)
+
+    def walk(self) -> Iterator[Block]:
+        """All rows, in blocks that fit a processor's cache."""
+        count, _, columns = self.shape
+        buffer = torch.empty(count, self._height, columns, dtype=self.dtype)
+        for rows in self._pieces():
+            values = buffer[:, : rows.stop - rows.start]
+            for index, out in enumerate(values):
+                self.fill(index, rows, out)
+            yield Block(rows.start, values)
 
     def largest_magnitudes(self, places: Sequence[int]) -> Tensor:
         """The magnitudes at ``places`` (1 = largest) of each array, ``(N, len(places))``, exactly."""
-        if self.values is None:
+        count, rows, columns = self.shape
+        size = rows * columns
+        if self.dtype.itemsize * size > _HELD:
             return largest_magnitudes(lambda: (block.values for block in self.walk()), places)
-        size = self.values[0].numel()
-        buffer = torch.empty(self.values.shape[1:], dtype=self.values.dtype)  # fresh memory costs more than the work
-        magnitudes = buffer.reshape(-1).numpy()
-        found = []
-        for array in self.values:
-            torch.abs(array, out=buffer)
-            magnitudes.partition([size - place for place in sorted(set(places), reverse=True)])
-            found.append(torch.tensor([magnitudes[size - place] for place in places], dtype=array.dtype))
-        return torch.stack(found)
+        magnitudes = torch.empty(rows, columns, dtype=self.dtype)
+        flat = magnitudes.reshape(-1).numpy()
+        found = torch.empty(count, len(places), dtype=self.dtype)
+        for index in range(count):
+            for part in self._pieces():  # those of a walk, because how many rows are multiplied may change the last bit
+                self.fill(index, part, magnitudes[part])
+                magnitudes[part].abs_()
+            flat.partition([size - place for place in sorted(set(places), reverse=True)])
+            found[index] = torch.from_numpy(flat[[size - place for place in places]])
+        return found
+
+    @property
+    def _height(self) -> int:
+        count, rows, columns = self.shape
+        return max(1, min(rows, _CACHED // max(self.dtype.itemsize * count * columns, 1)))
+
+    def _pieces(self) -> Iterator[slice]:
+        rows = self.shape[1]
+        for start in range(0, max(rows, 1), self._height):
+            yield slice(start, min(start + self._height, rows))
 
 
 def largest_magnitudes(walk: Callable[[], Iterator[Tensor]], places: Sequence[int]) -> Tensor:

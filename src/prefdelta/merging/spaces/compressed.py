@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.bestrank import RowBlocks
-from prefdelta.merging.joint import input_basis, output_basis, sign_fixed
+from prefdelta.merging.joint import core_basis, sign_fixed
 from prefdelta.merging.registry import Merged, Options
 from prefdelta.merging.rules.stream import Stream
 from prefdelta.merging.spaces.core import between
@@ -45,9 +45,10 @@ def enter(deltas: Sequence[LowRank], options: CompressedOptions) -> Coordinates:
     Cost: O((d_out + d_in) R² + R³) and O(N R² k) a step, R = Σ rᵢ.
     """
     stack = Stack.of(deltas)
-    left, _ = output_basis(stack.cores)
-    right, _ = input_basis(stack.cores)
-    cores = torch.stack([(left.T @ core.B) @ (core.A @ right) for core in stack.cores])
+    left, _ = core_basis(stack)
+    right, _ = core_basis(stack.T)
+    outputs, inputs = left.T @ stack.output_qr.R, stack.input_qr.R.T @ right
+    cores = torch.stack([outputs[:, span] @ inputs[span] for span in stack.spans])
     norms = torch.linalg.matrix_norm(cores)
     rescaled = cores / norms[:, None, None] * (options.beta * norms + (1 - options.beta) * norms.mean())[:, None, None]
     rank = options.rank or max(delta.rank for delta in deltas)

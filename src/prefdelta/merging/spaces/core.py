@@ -8,7 +8,7 @@ import torch
 
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.bestrank import RowBlocks
-from prefdelta.merging.joint import input_basis, output_basis
+from prefdelta.merging.joint import core_basis
 from prefdelta.merging.registry import Merged, Options
 from prefdelta.merging.rules.stream import Stream
 from prefdelta.merging.spaces.space import Coordinates, Space
@@ -24,12 +24,11 @@ def enter(deltas: Sequence[LowRank], options: Options) -> Coordinates:
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ.
     """
     stack = Stack.of(deltas)
-    small = stack.cores
-    u, _ = output_basis(small)
-    v, _ = input_basis(small)
-    left, right = u.T @ small.B, small.A @ v
-    cores = torch.empty(len(small), left.shape[0], right.shape[1], dtype=torch.float64)
-    for span, core in zip(small.spans, cores, strict=True):
+    u, _ = core_basis(stack)
+    v, _ = core_basis(stack.T)
+    left, right = u.T @ stack.output_qr.R, stack.input_qr.R.T @ v
+    cores = torch.empty(len(stack), left.shape[0], right.shape[1], dtype=torch.float64)
+    for span, core in zip(stack.spans, cores, strict=True):
         torch.mm(left[:, span], right[span], out=core)
 
     def back(merged: RowBlocks) -> Merged:

@@ -10,15 +10,12 @@ import torch
 from prefdelta.lowrank import LowRank
 from prefdelta.merging.bestrank import RowBlocks
 from prefdelta.merging.columns import Given
-from prefdelta.merging.joint import output_basis
+from prefdelta.merging.joint import core_basis
 from prefdelta.merging.registry import Merged, Options
 from prefdelta.merging.rules.stream import Stream
-from prefdelta.merging.spaces.full import rows_of
 from prefdelta.merging.spaces.space import Coordinates, Space
 from prefdelta.merging.stack import Stack
 from prefdelta.merging.within import Within
-
-_HELD = 128 << 20  # bytes up to which coordinates are kept rather than computed again in every walk
 
 
 class KnotsOptions(Options):
@@ -37,24 +34,18 @@ def enter(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates:
     """
     flipped = options.shared == "input"
     stack = Stack.of(deltas).T if flipped else Stack.of(deltas)
-    u, _ = output_basis(stack.cores)
-    left = u.T @ stack.cores.B
-    count, rows, columns = len(stack), u.shape[1], stack[0].shape[1]
+    u, _ = core_basis(stack)
+    left = u.T @ stack.output_qr.R
     dtype = torch.float64 if torch.float64 in stack.dtypes else torch.float32
-    inner = [LowRank(left[:, span], delta.A).to(dtype) for delta, span in zip(stack, stack.spans, strict=True)]
-    if dtype.itemsize * count * rows * columns <= _HELD:
-        values = torch.empty(count, rows, columns, dtype=dtype)
-        for update, array in zip(inner, values, strict=True):
-            torch.mm(update.B, update.A, out=array)
-        coordinates = Stream.of(values)
-    else:
-        coordinates = rows_of(inner, dtype)
+    inner = [
+        LowRank(left[:, span].to(dtype), stack.inputs.block(index, dtype).T) for index, span in enumerate(stack.spans)
+    ]
 
     def back(merged: RowBlocks) -> Merged:
         delta = Within(stack.turned(u), Given(stack.inputs, merged.dense().T))
         return Merged(delta.T if flipped else delta)
 
-    return Coordinates(coordinates, back)
+    return Coordinates(Stream.products(inner, dtype), back)
 
 
 KNOTS = Space("knots-", "over the output basis that the updates share", "KnOTS, arXiv 2410.19735", KnotsOptions, enter)

@@ -32,6 +32,7 @@ class Space:
         paper: where it comes from; empty for the plain entries of ΔW.
         options: the model of its options.
         enter: ``enter(deltas, options)``, for at least one update that is not zero.
+        pairs: whether entering takes the products of all pairs of updates.
     """
 
     prefix: str
@@ -39,3 +40,4 @@ class Space:
     paper: str
     options: type[Options]
     enter: Callable[[Sequence[LowRank], Any], Coordinates]
+    pairs: bool = True
