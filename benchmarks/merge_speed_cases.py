@@ -77,10 +77,10 @@ COUNTS = (2, 4, 8, 16, 32)
 SIDES = (1024, 2048, 4096, 8192)
 FULL = (
     Case(QWEN3_8B, "gam", 4, 64, runs=3),
-    Case(QWEN3_8B, "gam", 4, 64, cold=True),
+    Case(QWEN3_8B, "gam", 4, 64, cold=True, runs=3),
     *(Case(QWEN3_8B, method, 8, 16) for method in ("gam", "average", "svd", "tsv-m", "core-ties", "knots-ties")),
     Case(QWEN3_8B, "svd", 16, 64),
-    *(Case(TWO_LAYERS, "gam", count, rank) for rank in (16, 64) for count in COUNTS),
+    *(Case(TWO_LAYERS, "gam", count, rank, runs=3) for rank in (16, 64) for count in COUNTS),
     *(Case(TWO_LAYERS, method, 16, 64) for method in ("average", "svd", "tsv-m", "core-ties", "knots-ties")),
     *(
         Case(square(side), method, 4, 16)

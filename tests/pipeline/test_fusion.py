@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import multiprocessing
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +26,7 @@ from prefdelta.records import Demonstration, Item, Sample, Triple, read_rows
 from prefdelta.sampling.local import TransformersSampler
 from prefdelta.sampling.request import requests_for
 from prefdelta.store import Store
-
-_spec = importlib.util.spec_from_file_location("pipeline_driver", Path(__file__).with_name("driver.py"))
-assert _spec is not None
-assert _spec.loader is not None
-driver = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(driver)
+from whole_runs import hashes, run_apart
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TRAINING: dict[str, Any] = {
@@ -73,23 +65,6 @@ def write(folder: Path, **changes: Any) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({**SMALL, **changes}))
     return path
-
-
-def forked(work: Callable[[], object]) -> int | None:
-    """The exit code of a process that does ``work``; a fork, because importing everything again takes seconds."""
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join()
-    return process.exitcode
-
-
-def hashes(root: Path) -> dict[str, str]:
-    """Every file of a run but the journal, which says when things happened, and the cache."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name not in ("journal.jsonl", ".lock") and ".cache" not in path.parts
-    }
 
 
 @pytest.fixture(scope="module")
@@ -220,13 +195,8 @@ def test_a_finished_run_is_skipped_and_published_again_with_the_same_bytes(finis
 
 def test_a_run_killed_at_every_stage_ends_with_the_same_hashes(finished: Path, recipe: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
-
-    def killed(stage: str, moment: str) -> None:
-        driver.arm(stage, moment)
-        run_recipe(load_recipe(recipe), root)
-
     for stage, moment in MOMENTS:
-        assert forked(lambda stage=stage, moment=moment: killed(stage, moment)) == -signal.SIGKILL, (stage, moment)
+        assert run_apart(recipe, root, stage, moment) == -signal.SIGKILL, (stage, moment)
     run_recipe(load_recipe(recipe), root)
     assert hashes(root) == hashes(finished)
     assert not list(root.rglob("*.partial"))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ import pytest
 from prefdelta.errors import PrefdeltaError
 from prefdelta.pipeline.run import publish_again, run_recipe
 from prefdelta.recipe import load_recipe
+from whole_runs import hashes, run_apart
 
-DRIVER = Path(__file__).with_name("driver.py")
 MOMENTS = [
     ("prompts", "publish"),
     ("responses", "progress"),
@@ -34,26 +32,11 @@ MOMENTS = [
 ]
 
 
-def hashes(root: Path) -> dict[str, str]:
-    """Every file of a run but the journal, which says when things happened, and the cache."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != "journal.jsonl" and ".cache" not in path.parts
-    }
-
-
-def drive(recipe: Path, root: Path, *when: str) -> int:
-    return subprocess.run(
-        [sys.executable, DRIVER, recipe, root, *when], check=False, stdout=subprocess.DEVNULL
-    ).returncode
-
-
 @pytest.fixture(scope="module")
 def finished(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run."""
     root = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert drive(small_recipe, root) == 0
+    assert run_apart(small_recipe, root) == 0
     return root
 
 
@@ -106,8 +89,8 @@ def test_a_run_killed_at_every_stage_ends_with_the_same_hashes(
 ) -> None:
     root = tmp_path / "run"
     for stage, moment in MOMENTS:
-        assert drive(small_recipe, root, stage, moment) == -signal.SIGKILL, (stage, moment)
-    assert drive(small_recipe, root) == 0
+        assert run_apart(small_recipe, root, stage, moment) == -signal.SIGKILL, (stage, moment)
+    assert run_apart(small_recipe, root) == 0
     assert hashes(root) == hashes(finished)
     assert not list(root.rglob("*.partial"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,7 @@ import pytest
 from prefdelta.errors import PrefdeltaError
 from prefdelta.pipeline.run import run_recipe
 from prefdelta.recipe import Recipe
-
-
-def _hashes(root: Path) -> dict[str, str]:
-    """Every file of a run but the journal, which says when things happened, the lock, and the cache."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name not in ("journal.jsonl", ".lock") and ".cache" not in path.parts
-    }
+from whole_runs import hashes
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +37,7 @@ def sequence(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_workers_leave_the_same_bytes(recipe: Recipe, sequence: Path, tmp_path: Path) -> None:
     run_recipe(recipe, tmp_path / "run", workers=2)
-    assert _hashes(tmp_path / "run") == _hashes(sequence)
+    assert hashes(tmp_path / "run") == hashes(sequence)
     built = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
     assert len([line for line in built if line["event"] == "built"]) > 10
     before = (tmp_path / "run" / "journal.jsonl").read_text().count("built")
