@@ -59,36 +59,48 @@ def best_rank(matrix: RowBlocks, rank: int) -> tuple[LowRank, float]:
     rows, columns = matrix.shape
     if min(rows, columns) <= max(_SMALL_SIDE, rank + _OVERSAMPLING):
         return _by_svd(matrix.dense(), rank)
-    width = rank + _OVERSAMPLING
-    start = torch.randn(columns, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    basis = torch.linalg.qr(start).Q
-    found = -1.0
-    for _ in range(_PASSES):
-        image, back, total = _pass(matrix, basis)
-        energy = torch.linalg.eigvalsh(image.T @ image).flip(0)[:rank].sum()
-        if float(energy) - found <= _GAIN * max(total - float(energy), 0.0):
-            break
-        found = float(energy)
-        last = basis
-        basis = torch.linalg.qr(back).Q
-    else:
-        basis = last
+    image, basis, total = _leading(matrix, rank)
     q, r = torch.linalg.qr(image)
+    del image
     u, s, wt = torch.linalg.svd(r)
     root = s[:rank].sqrt()
-    delta = LowRank(q @ u[:, :rank] * root, root[:, None] * (basis @ wt[:rank].T).T)
+    delta = LowRank((q @ u[:, :rank]).mul_(root), (basis @ wt[:rank].T).mul_(root).T)
     return delta, float((s[:rank] ** 2).sum()) / total if total else 1.0
 
 
+def _leading(matrix: RowBlocks, rank: int) -> tuple[Tensor, Tensor, float]:
+    """P = M X and an orthonormal X that holds the ``rank`` leading right singular vectors nearly, and ‖M‖²_F."""
+    width = rank + _OVERSAMPLING
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(matrix.shape[1], width, generator=generator, dtype=torch.float64)).Q
+    found, passes = -1.0, 0
+    while True:
+        image, back, total = _pass(matrix, basis)
+        passes += 1
+        energy = float(torch.linalg.eigvalsh(image.T @ image).flip(0)[:rank].sum())
+        if passes == _PASSES or energy - found <= _GAIN * max(total - energy, 0.0):
+            return image, basis, total
+        found = energy
+        del image, basis  # each may take a hundred megabytes
+        basis = torch.linalg.qr(back.double()).Q
+        del back
+
+
 def _pass(matrix: RowBlocks, basis: Tensor) -> tuple[Tensor, Tensor, float]:
-    """M X, Mᵀ M X and ‖M‖²_F in one walk."""
+    """M X, Mᵀ M X and ‖M‖²_F in one walk.
+
+    The second only shows the way to the next basis, and is summed up in the type of the blocks.
+    """
     image = torch.empty(matrix.shape[0], basis.shape[1], dtype=torch.float64)
-    back = torch.zeros(matrix.shape[1], basis.shape[1], dtype=torch.float64)
+    back = torch.zeros(0)
     total = 0.0
     for row, block in matrix.walk():
-        part = block @ basis.to(block.dtype)
+        if not row:
+            narrow = basis.to(block.dtype)
+            back = torch.zeros(matrix.shape[1], basis.shape[1], dtype=block.dtype)
+        part = block @ narrow
         image[row : row + len(block)] = part
-        back += block.T @ part
+        back.addmm_(block.T, part)
         total += float((block.double() ** 2).sum())
     return image, back, total
 
