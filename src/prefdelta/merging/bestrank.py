@@ -45,7 +45,7 @@ class RowBlocks:
 
 
 def best_rank(matrix: RowBlocks, rank: int) -> tuple[LowRank, float]:
-    """The rank-k matrix nearest to ``matrix``, and the share of ‖matrix‖²_F that it keeps (exact for that result).
+    """The rank-k matrix nearest to a float32 one, and the share of its ‖·‖²_F that it keeps (exact for that result).
 
     Block power iteration on MᵀM with oversampling, from a fixed start: every pass over the blocks computes P = M X
     and Mᵀ P, orthonormalises the latter as the next X, and reads the energy found off PᵀP. It ends when a pass adds
@@ -89,15 +89,13 @@ def _leading(matrix: RowBlocks, rank: int) -> tuple[Tensor, Tensor, float]:
 def _pass(matrix: RowBlocks, basis: Tensor) -> tuple[Tensor, Tensor, float]:
     """M X, Mᵀ M X and ‖M‖²_F in one walk.
 
-    The second only shows the way to the next basis, and is summed up in the type of the blocks.
+    The second only shows the way to the next basis, and is summed up in float32.
     """
     image = torch.empty(matrix.shape[0], basis.shape[1], dtype=torch.float64)
-    back = torch.zeros(0)
+    narrow = basis.float()
+    back = torch.zeros_like(narrow)
     total = 0.0
     for row, block in matrix.walk():
-        if not row:
-            narrow = basis.to(block.dtype)
-            back = torch.zeros(matrix.shape[1], basis.shape[1], dtype=block.dtype)
         part = block @ narrow
         image[row : row + len(block)] = part
         back.addmm_(block.T, part)

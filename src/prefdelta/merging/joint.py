@@ -31,13 +31,13 @@ def on_cores(function: Callable[..., Merged]) -> Callable[..., Merged]:
     return run
 
 
-def core_basis(stack: Stack, tolerance: float = SVD_TOLERANCE) -> tuple[Tensor, Tensor]:
+def core_basis(stack: Stack) -> tuple[Tensor, Tensor]:
     """Left singular vectors U ``(R, k)`` and singular values S ``(k,)`` of [ΔW₁ … ΔW_N], U over the basis of the cores.
 
     With Aᵢᵀ = Qᵢ Tᵢ the concatenation is [B₁T₁ᵀ … B_NT_Nᵀ] times a matrix with orthonormal rows; and with the stacked
     B = Q R, the SVD of R diag(T₁ᵀ, …, T_Nᵀ), an R x R matrix, gives U as coefficients over Q. Each column's entry of
-    largest magnitude is positive, and directions with a singular value of at most ``tolerance`` times the largest are
-    left out.
+    largest magnitude is positive, and directions with a singular value of at most :data:`SVD_TOLERANCE` times the
+    largest are left out.
 
     Cost: O(R³) beside the QR factors of B, R = Σ rᵢ.
     """
@@ -48,20 +48,20 @@ def core_basis(stack: Stack, tolerance: float = SVD_TOLERANCE) -> tuple[Tensor, 
             triangle = householder(stack.inputs.block(index, torch.float64)).R
         triangles.append(triangle.T)
     u, s, _ = torch.linalg.svd(stack.output_qr.R @ torch.block_diag(*triangles), full_matrices=False)
-    keep = int((s > tolerance * s[0]).sum()) if s.numel() and s[0] > 0 else 0
+    keep = int((s > SVD_TOLERANCE * s[0]).sum()) if s.numel() and s[0] > 0 else 0
     return sign_fixed(u[:, :keep]), s[:keep]
 
 
-def output_basis(deltas: Sequence[LowRank], tolerance: float = SVD_TOLERANCE) -> tuple[Tensor, Tensor]:
+def output_basis(deltas: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
     """Left singular vectors U ``(d_out, k)`` and singular values S ``(k,)`` of [ΔW₁ … ΔW_N] (d_out x N d_in).
 
     A function of the ΔW's: each column's entry of largest magnitude is positive, and directions with a singular value
-    of at most ``tolerance`` times the largest are left out.
+    of at most :data:`SVD_TOLERANCE` times the largest are left out.
 
     Cost: O((d_out + d_in) R² + R³), R = Σ rᵢ.
     """
     stack = Stack.of(deltas)
-    u, s = core_basis(stack, tolerance)
+    u, s = core_basis(stack)
     return sign_fixed(stack.output_qr.turn(u)), s
 
 

@@ -1,4 +1,4 @@
-"""Ways to combine N values into one, entry by entry. They may overwrite the values."""
+"""Ways to combine N values into one, entry by entry."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from torch import Tensor
 
 
 def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
-    """Σᵢ wᵢ xᵢ; ``values`` (N, rows, columns), ``weights`` (N,)."""
+    """Σᵢ wᵢ xᵢ, (rows, columns); ``values`` (N, rows, columns), ``weights`` (N,)."""
     return torch.tensordot(weights.to(values.dtype), values, dims=1)
 
 
 def signed_mean(values: Tensor, weights: Tensor) -> Tensor:
     """TIES: elect a sign for each entry, then average the values that have it.
 
+    ``values`` (N, rows, columns), which may be overwritten; ``weights`` (N,); the result is (rows, columns).
+
     γ = sgn(Σᵢ wᵢ xᵢ) and the result is Σ_{i ∈ A} wᵢ xᵢ / Σ_{i ∈ A} |wᵢ| with A = {i : sgn(wᵢ xᵢ) = γ}. At equal
     weights this is the paper's disjoint mean; a negative weight turns its update around before the vote. Entries
     whose sum is exactly 0 elect no sign and become 0.
+
+    Source: TIES-Merging, arXiv 2306.01708, algorithm 1.
     """
     factors = weights.to(values.dtype)
     sizes = factors.abs()
