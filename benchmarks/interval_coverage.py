@@ -14,15 +14,14 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from scipy import special
 
-from prefdelta.evaluation.bootstrap import bootstrap_interval
-from prefdelta.evaluation.statistics import Array, paired_difference
+from prefdelta.evaluation.statistics import Array, bootstrap_interval, paired_difference
 
 Interval = tuple[float, float]
 Data = list[Array]
@@ -175,6 +174,45 @@ def clustered(runs: int) -> Iterator[str]:
             )
 
 
+def uneven(groups: int, size: int) -> list[int]:
+    """Sizes of groups of which one holds half of the items, or two thirds of two groups' items."""
+    return [size * max(groups - 1, 2)] + [size] * (groups - 1)
+
+
+def few_groups(groups: Sequence[int], alike: float) -> Draw:
+    """One seed; groups of these sizes; ``alike`` of the variance is the group's. Scores differ by 0.3 or so."""
+
+    def draw(rng: np.random.Generator) -> tuple[Data, list[np.ndarray]]:
+        labels = np.repeat(np.arange(len(groups)), groups)
+        values = rng.normal(0, math.sqrt(alike), len(groups))[labels] + rng.normal(0, math.sqrt(1 - alike), labels.size)
+        return [0.3 * values[None]], [labels]
+
+    return draw
+
+
+def liang_zeger(data: Data, clusters: list[np.ndarray] | None) -> Interval:
+    """Sums of squares within clusters and Student's t, without a correction for few of them."""
+    assert clusters is not None
+    values, count = data[0].mean(axis=0), np.unique(clusters[0]).size
+    summed = np.bincount(clusters[0], weights=values - values.mean())
+    margin = quantile(count - 1) * math.sqrt(float((summed**2).sum())) / values.size
+    return float(values.mean()) - margin, float(values.mean()) + margin
+
+
+def few(runs: int) -> Iterator[str]:
+    makers = {"ours": ours(1.0), "plain": ours(0.0), "sums": liang_zeger, "bootstrap": bootstrap}
+    yield "| groups | sizes | variance of the group | ours | ours without `unit` | uncorrected | bootstrap by group |"
+    yield "|---|---|---|---|---|---|---|"
+    for count in (2, 3, 5, 8, 14):
+        for name, sizes in (("50 each", [50] * count), ("uneven", uneven(count, 50))):
+            for alike in (0.0, 0.2, 0.6):
+                found = coverage(few_groups(sizes, alike), makers, runs, seed=count)
+                yield (
+                    f"| {count} | {name} | {100 * alike:.0f} % | {mark(found['ours'])} | {mark(found['plain'])} | "
+                    f"{found['sums']:.1f} | {found['bootstrap']:.1f} |"
+                )
+
+
 OURS: list[float] = []
 
 
@@ -192,6 +230,7 @@ def main() -> None:
         "One training seed, right or wrong": list(one_seed(runs)),
         "Several training seeds": list(several_seeds(runs)),
         "Items in groups": list(clustered(runs)),
+        "Items in few groups": list(few(runs)),
     }
     uncertain = 196 * math.sqrt(0.95 * 0.05 / runs)
     inside = sum(LOW <= share <= HIGH for share in OURS)
@@ -212,7 +251,8 @@ variance of the mean is due to training seeds, relative to what is due to items.
 of what changes from seed to seed within an item, relative to that between items. *items only*: the t interval of
 seed-averaged differences, blind to seed noise. *pooled*: one t interval on the sum of both variances with Welch and
 Satterthwaite's degrees of freedom. *quadrature*: the margins of items and of seeds, squared and added (MOVER).
-*bootstrap*: percentile, {BOOTSTRAPS} resamples.
+*bootstrap*: percentile, {BOOTSTRAPS} resamples. *uneven*: one group holds half of the items (of two groups, two
+thirds). *uncorrected*: squared sums within groups and Student's t with one degree of freedom less than groups.
 {sections}
 Machine: {machine}, {libraries}; {(time.monotonic() - started) / 60:.0f} minutes, one core shared with other work.
 """,

@@ -20,13 +20,13 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from prefdelta.core.models import LoadedModel, load
 from prefdelta.evaluation.benchmarks import prepare
 from prefdelta.evaluation.evaluator import Evaluator
-from prefdelta.evaluation.harness.benchmark import _load
-from prefdelta.evaluation.harness.loading import own_tasks, quiet
-from prefdelta.models import LoadedModel, load
+from prefdelta.evaluation.lm_eval.benchmark import _load
+from prefdelta.evaluation.lm_eval.loading import own_tasks, quiet
+from prefdelta.generation.local import TransformersSampler
 from prefdelta.recipe import Benchmark, ModelRef, Sampling
-from prefdelta.sampling.local import TransformersSampler
 
 GOAL = 5.0  # per cent
 

@@ -30,7 +30,7 @@ from merge_speed_cases import FULL, QUICK, Case, Measured, child, generate
 from merge_speed_peers import measure_mergekit, measure_peft, time_peft
 from merge_speed_report import report
 
-from prefdelta.adapter.sources import SAFETENSORS_NAME
+from prefdelta.adapters.sources import SAFETENSORS_NAME
 from prefdelta.merging import merge
 
 RESULTS = Path(__file__).parent / "results" / "merge_speed.md"

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from prefdelta.adapter import AdapterInfo, write_adapter
-from prefdelta.lowrank import LowRank
+from prefdelta.adapters import AdapterInfo, write_adapter
+from prefdelta.linalg.lowrank import LowRank
 
 Shape = tuple[int, int]
 

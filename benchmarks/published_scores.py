@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from prefdelta.agent.traces import Trace, read_traces
+from prefdelta.core.records import Sample, Span
 from prefdelta.evaluation.scoring import choice, final_number, token_f1
-from prefdelta.records import Sample, Span
-from prefdelta.sampling import mmlu_pro
-from prefdelta.search.traces import Trace, read_traces
+from prefdelta.generation.datasets import mmlu_pro
 
 GSM8K_SYSTEMS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 MMLU_PRO = {"Llama-2-7b-hf": 0.183, "Mistral-7B-v0.1": 0.298, "Meta-Llama-3-8B": 0.342}
@@ -59,7 +59,10 @@ def accuracies(folder: Path) -> list[str]:
     ]
     for name, published in MMLU_PRO.items():
         rows = mmlu_pro.load(folder / f"{name}.zip")
-        scores = [choice(written(mmlu_pro.sample(row).text), mmlu_pro.item(row).answers) for row in rows]
+        scores = [
+            choice(written(sample.text), mmlu_pro.item(row).answers)
+            for row, sample in zip(rows, mmlu_pro.samples(rows), strict=True)
+        ]
         ours = sum(score.value for score in scores) / len(rows)
         same = sum(score.parsed == row.get("pred") for score, row in zip(scores, rows, strict=True))
         lines.append(
@@ -123,6 +126,8 @@ def main() -> None:
         "## MMLU-Pro: three models (goal: within 0.002)",
         "",
         *accuracies(options.data / "outputs" / "mmlu_pro"),
+        "",
+        "The publisher takes the first letter of an answer that names several, as (A) and (B); we take none of them.",
         "",
         "## Search traces of R1-Searcher's agent, against its judge's verdicts",
         "",

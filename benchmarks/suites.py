@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from scipy import stats
 
-from prefdelta.adapter import Adapter
-from prefdelta.learning.tasks import mean_objective
-from prefdelta.pipeline.kinds import plan_for
-from prefdelta.pipeline.run import run_recipe
-from prefdelta.pipeline.suite import SuitePlan
+from prefdelta.adapters import Adapter
+from prefdelta.adapters.applied import adapted
+from prefdelta.core.store import Store
+from prefdelta.experiments.kinds import plan_for
+from prefdelta.experiments.run import run_recipe
+from prefdelta.experiments.suites.measure import measure
+from prefdelta.experiments.suites.plan import SuitePlan
+from prefdelta.experiments.suites.suite_inputs import SuiteInputs
+from prefdelta.experiments.suites.tuning import chosen_setting
+from prefdelta.merging.learned.tasks import mean_objective
 from prefdelta.recipe import load_recipe
 from prefdelta.recipe.suite import SuiteRecipe
-from prefdelta.store import Store
-from prefdelta.suite.applying import with_adapter
-from prefdelta.suite.comparing import chosen
-from prefdelta.suite.measure import measure
-from prefdelta.suite.world import World
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -81,30 +81,30 @@ def entropy_section(recipe: SuiteRecipe, run: Path) -> str:
     assert isinstance(plan, SuitePlan)
     store, seed = Store(run), recipe.seeds[0]
     (unit,) = [unit for unit in plan.units if unit.name == f"references/{seed}"]
-    world = World(recipe, {label: store.get(name) for label, name in unit.inputs.items()})  # type: ignore[misc]
-    tasks = world.learning_tasks(plan.names, recipe.evaluation_batch)
-    trials = world.trials(plan.names, "validation")
+    names = plan.suite.names
+    loaded = SuiteInputs(recipe, {label: store.get(name) for label, name in unit.inputs.items()})  # type: ignore[misc]
+    tasks = loaded.learning_tasks(names, recipe.evaluation_batch)
+    trials = loaded.trials(names, "validation")
     entropies, accuracies, lines = [], [], []
     for method in recipe.methods:
-        merge = store.get(f"merges/{seed}/{method.name}")
-        tuning = store.get(f"tuning/{method.name}")
+        merge = store.get(f"merges/{seed}/{method.called}")
+        tuning = store.get(f"tuning/{method.called}")
         assert merge is not None
         assert tuning is not None
-        with with_adapter(
-            world.encoder.model, Adapter.open(merge.path / "adapter"), chosen(tuning, method).scale
-        ) as model:
+        scale = chosen_setting(tuning, method).scale
+        with adapted(loaded.encoder.model, Adapter.open(merge.path / "adapter"), scale, heads=False) as model:
             entropies.append([mean_objective(model, task) for task in tasks])
-            found = measure(world.encoder, model, trials, None, batch=recipe.evaluation_batch)
-        accuracies.append([found[name].accuracy for name in plan.names])
+            found = measure(loaded.encoder, model, trials, None, batch=recipe.evaluation_batch)
+        accuracies.append([found[name].accuracy for name in names])
         cells = [f"{h:.2f} / {100 * a:.1f}" for h, a in zip(entropies[-1], accuracies[-1], strict=True)]
         mean = f"{np.mean(entropies[-1]):.2f} / {100 * np.mean(accuracies[-1]):.1f}"
-        lines.append(f"| {method.name} | {mean} | " + " | ".join(cells) + " |")
+        lines.append(f"| {method.called} | {mean} | " + " | ".join(cells) + " |")
     ranks = [
         float(stats.spearmanr(np.array(entropies)[:, place], np.array(accuracies)[:, place]).statistic)
-        for place in range(len(plan.names))
+        for place in range(len(names))
     ]
     over_means = float(stats.spearmanr(np.mean(entropies, axis=1), np.mean(accuracies, axis=1)).statistic)
-    header = "| method | mean | " + " | ".join(plan.names) + " |\n|" + "---|" * (len(plan.names) + 2)
+    header = "| method | mean | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 2)
     last = f"| rank correlation over methods | {over_means:.2f} | " + " | ".join(f"{rank:.2f}" for rank in ranks) + " |"
     return (
         "Entropy in nats / accuracy in %, first seed's validation items (-1: lower entropy always goes with higher "

@@ -7,8 +7,8 @@ nothing.
 
 - *dense*: M = [ΔW₁ | … | ΔW_N] formed in float32 and decomposed by ``torch.linalg.svd(M, full_matrices=False)``, of
   which the first Σ rᵢ columns of U are kept: the definition in TARA's published code.
-- *factored*: ``prefdelta.learning.directions.shared_basis`` on the same factors, in float64, with all that a merge
-  needs of it (U and UᵀB).
+- *factored*: ``prefdelta.merging.learned.directions.shared_basis`` on the same factors, in float64, with all that a
+  merge needs of it (U and UᵀB).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from typing import NamedTuple
 
 import torch
 
-from prefdelta.learning.directions import SharedBasis, shared_basis
-from prefdelta.lowrank import LowRank
+from prefdelta.linalg.lowrank import LowRank
+from prefdelta.merging.learned.directions import SharedBasis, shared_basis
+from prefdelta.merging.registry import Options
 
 RESULTS = Path(__file__).parent / "results" / "tara_basis.md"
 GOAL = 500
@@ -67,7 +68,7 @@ def timed_factored(deltas: Sequence[LowRank]) -> tuple[SharedBasis, list[Seconds
     times = []
     for _ in range(REPEATS):
         with Clock() as clock:
-            found = shared_basis(deltas)
+            found = shared_basis(deltas, Options())
         times.append(clock.seconds)
     return found, times
 
@@ -113,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(1)  # processor time then does not count threads that wait for one another
     load = os.getloadavg()[0]
     deltas = updates(shapes[0], count, rank)
-    shared_basis(deltas)  # the first call loads libraries
+    shared_basis(deltas, Options())  # the first call loads libraries
     found, before = timed_factored(deltas)
     basis, forming, decomposing = timed_dense(deltas)
     _, after = timed_factored(deltas)

@@ -61,6 +61,7 @@ JOBS = {
     "8b": Job(4096, 36, 12_288, 32, 8, 151_936, 64, 512, 1536, 8, 2, 6, "bfloat16", True),
     "quick": Job(32, 2, 64, 4, 2, 1000, 4, 8, 12, 4, 2, 3, "float32", False),
 }
+QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
 SIDES = ("prefdelta cold", "prefdelta warm", "TRL")
 
 
@@ -99,9 +100,9 @@ def make_model(job: Job, folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def make_texts(job: Job) -> list[tuple[str, str, str]]:
+def make_texts(job: Job, seed: int = 0) -> list[tuple[str, str, str]]:
     """Prompt, chosen, rejected; answers are between half and all of the job's length."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
 
     def text(length: int) -> str:
         return "".join(draw.choice("abcdefghijklmnop") for _ in range(length))
@@ -119,8 +120,8 @@ def token_count(texts: Sequence[tuple[str, str, str]]) -> int:
 
 def train_with_prefdelta(job: Job, model: Path, folder: Path, cache: Path, *, cold: bool) -> dict[str, Any]:
     """Times of the steps, and of the reference where it was computed."""
+    from prefdelta.core.records import Pair, Sample, Span
     from prefdelta.recipe import Lora, ModelRef, Training
-    from prefdelta.records import Pair, Sample, Span
     from prefdelta.training import reference, train_delta
 
     spent = {"reference": 0.0}
@@ -165,7 +166,7 @@ def train_with_prefdelta(job: Job, model: Path, folder: Path, cache: Path, *, co
     return {"ends": ends, "reference": spent["reference"], "loss": report.first["loss"]}
 
 
-def train_with_trl(job: Job, model: Path, folder: Path) -> dict[str, Any]:
+def train_with_trl(job: Job, model: Path, folder: Path, seed: int = 0) -> dict[str, Any]:
     """Times of the steps, the reference's forward pass within them."""
     import torch
     from datasets import Dataset
@@ -185,7 +186,7 @@ def train_with_trl(job: Job, model: Path, folder: Path) -> dict[str, Any]:
             "chosen": [{"role": "assistant", "content": chosen}],
             "rejected": [{"role": "assistant", "content": rejected}],
         }
-        for prompt, chosen, rejected in make_texts(job)
+        for prompt, chosen, rejected in make_texts(job, seed)
     ]
     gpu = torch.cuda.is_available()
     base = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, job.dtype))
@@ -238,13 +239,7 @@ def measure(job: Job, side: str, model: Path, root: Path, number: int, threads: 
     cache = root / (f"cache-{number}" if side.endswith("cold") else "cache")
     command = [sys.executable, __file__, "--child", side, "--job", json.dumps(asdict(job)), "--threads", str(threads)]
     places = ["--model-folder", str(model), "--folder", str(root / f"out-{number}"), "--cache", str(cache)]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **QUIET}
     run = subprocess.run([*command, *places], capture_output=True, text=True, check=False, env=environment)
     lines = [line for line in run.stdout.splitlines() if line.startswith("MEASURED ")]
     if not lines:
@@ -286,9 +281,12 @@ def table(job: Job, results: dict[str, list[dict[str, float]]]) -> list[str]:
     return lines
 
 
-def _processor_lines() -> list[str]:
+def processor() -> str:
+    """The processor's name."""
     path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def report(job: Job, name: str, results: dict[str, list[dict[str, float]]], threads: int) -> str:
@@ -296,15 +294,11 @@ def report(job: Job, name: str, results: dict[str, list[dict[str, float]]], thre
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    processor = next(
-        (line.partition(":")[2].strip() for line in _processor_lines() if line.startswith("model name")),
-        platform.machine(),
-    )
     load = os.getloadavg()[0]
     versions = ", ".join(
         f"{package} {metadata.version(package)}" for package in ("torch", "transformers", "peft", "trl")
     )
-    device = gpu or f"{processor}, {threads} thread(s) of {os.cpu_count()} cores; load average at the end {load:.1f}"
+    device = gpu or f"{processor()}, {threads} thread(s) of {os.cpu_count()} cores; load average at the end {load:.1f}"
     texts = make_texts(job)
     return "\n".join(
         [

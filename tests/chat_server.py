@@ -66,6 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(500, b"{}")
         elif word == "TOOLONG":
             self._send(400, b'{"error": {"message": "the prompt is too long"}}')
+        elif word == "FILTER":
+            self._send(400, b'{"error": {"code": "content_filter", "message": "max_tokens of it were filtered"}}')
+        elif word == "DECLINE":
+            self._send(200, b'{"choices": [{"message": {"content": null, "refusal": "I will not."}}]}')
         elif word == "BUSY" and first:
             self._send(429, b"{}", {"Retry-After": "0.2"})
         elif word == "RESET" and first:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from prefdelta.lowrank import LowRank
+from prefdelta.linalg.lowrank import LowRank
 from tiny import tiny_model
 
 

@@ -9,8 +9,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from prefdelta.core.records import read_examples
 from prefdelta.recipe import ModelRef, Training
-from prefdelta.records import read_examples
 
 
 def train_together(count: int, *arguments: Any) -> list[int]:

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from prefdelta.evaluation.results import DomainOutcome, Variant, summarise
-from prefdelta.evaluation.selection import choose
-from prefdelta.records import Item, Record
+from prefdelta.core.records import Item, Record
+from prefdelta.experiments.aggregation.summary import DomainOutcome, Variant, summarise
+from prefdelta.merging.tuning.choice import select
 from prefdelta.report import DeltaLineage, DomainLineage, Node, ReportInput, pick_transcripts
 
 DELTAS = ("ash", "birch", "cedar", "elm")
@@ -74,7 +74,7 @@ def outcome(domain: str, seeds: tuple[int, ...], shift: float = 0.0) -> DomainOu
     hump = {scale: 0.4 * np.exp(-(np.log(scale / 3.2) ** 2)) for scale in SCALES}
     merges = {(m, s): [0.32 + hump[s] * (1 - 0.2 * i) for _ in seeds] for i, m in enumerate(METHODS) for s in SCALES}
     singles = {(d, s): [0.32 + 0.3 * hump[s] * (1 + 0.2 * i)] for i, d in enumerate(DELTAS) for s in SCALES}
-    return DomainOutcome([variant for variant, _ in rates], made, choose(merges), choose(singles))
+    return DomainOutcome([variant for variant, _ in rates], made, select(merges), select(singles))
 
 
 def geometry() -> dict[str, object]:
@@ -97,6 +97,8 @@ def lineage(domain: str) -> DomainLineage:
             for d in DELTAS
         ),
         merged=node("average", "λ = 3"),
+        folder=f"{domain}/merged/adapter",
+        rank=16,
     )
 
 

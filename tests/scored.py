@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from prefdelta.core.records import Item, Sample, Score, Span
 from prefdelta.pairs.candidates import Candidate, with_scores
-from prefdelta.records import Item, Sample, Score, Span
 
 
 def items(count: int) -> list[Item]:

@@ -64,9 +64,9 @@ def write_root(folder: Path) -> Path:
 OPTIMISATION = {"steps": 6, "batch_size": 8, "checkpoint_steps": 2}
 LORA = {"r": 2, "alpha": 4, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 METHODS: list[dict[str, Any]] = [
-    {"name": "task-arithmetic", "merge": "linear", "scales": [0.5, 1.0]},
-    {"name": "ties", "merge": "ties", "options": {"density": [0.2, 0.5]}},
-    {"name": "tara-b", "learn": "tara-b", "learning": {"steps": 3, "checkpoint_steps": 1}, "scales": [1.0, 1.5],
+    {"name": "linear", "label": "task-arithmetic", "scales": [0.5, 1.0]},
+    {"name": "ties", "options": {"density": [0.2, 0.5]}},
+    {"learn": "tara-b", "learning": {"steps": 3, "checkpoint_steps": 1}, "scales": [1.0, 1.5],
      "batch_size": 4},
 ]  # fmt: skip
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, LlamaConfig, LlamaModel
 
+from prefdelta.experiments.suites.backbone.bert import train_tokenizer
+from prefdelta.experiments.suites.data.rows import Pair
 from prefdelta.recipe.suite import BertBackbone
-from prefdelta.suite.backbone.bert import train_tokenizer
-from prefdelta.suite.data.rows import Pair
 
 
 def write_clip(folder: Path, texts: Sequence[Pair]) -> Path:

@@ -160,7 +160,7 @@ def test_weights_that_do_not_fit_are_refused(run: Run, tmp_path: Path, weights: 
 
 def test_the_stages_work_one_by_one(run: Run, tmp_path: Path) -> None:
     from prefdelta import micro
-    from prefdelta.records import write_rows
+    from prefdelta.core.records import write_rows
 
     prompts = tmp_path / "prompts.jsonl"
     write_rows(prompts, micro.items("reasoning", split="train", count=64))
@@ -171,7 +171,15 @@ def test_the_stages_work_one_by_one(run: Run, tmp_path: Path) -> None:
     settings = ["beta=0.5", "batch_size=32", "lora.r=4", "lora.alpha=8", "max_length=256", "learning_rate=0.001"]
     words = [word for setting in settings for word in ("--set", setting)]
     pairs = tmp_path / "pairs" / "pairs.jsonl"
-    assert run("train", pairs, "--student", "micro:student", "-o", tmp_path / "delta", *words)[0] == 0
+    student = ("--student", "micro:student", "--set", "student.dtype=float32")
+    code, out, _ = run("train", pairs, *student, "-o", tmp_path / "delta", *words)
+    assert code == 0
+    assert "steps: loss 0.6931 → " in out
+    refused(run("train", pairs, *student, "-o", tmp_path / "no", "--set", "student.dtyp=x"), "dtyp", "dtype")
+    refused(run("train", pairs, *student, "-o", tmp_path / "no", "--set", "together=true"), "--set together", "recipe")
+    refused(
+        run("train", pairs, *student, "-o", tmp_path / "no", "--set", "batch_size=64"), "1 optimiser step", "rate 0"
+    )
     assert run("merge", tmp_path / "delta", "-o", tmp_path / "merged")[0] == 0
     code, out, _ = run(
         "evaluate",
@@ -197,3 +205,46 @@ def test_pairs_that_are_all_dropped_are_refused(run: Run, tmp_path: Path) -> Non
     answers = [tmp_path / "answers.jsonl"] * 2
     refused(run("pair", tmp_path / "prompts.jsonl", *answers, "-o", tmp_path / "pairs"), "1", "identical")
     assert not (tmp_path / "pairs").exists()
+
+
+def test_methods_tells_one_in_full_with_its_dense_code(run: Run) -> None:
+    code, told, _ = run("methods", "knots-ties")
+    assert code == 0
+    for line in ("def largest(x, density):", "def knots_ties(deltas, weights, shared, density):", "arXiv 2410.19735"):
+        assert line in told
+    refused(run("methods", "gamm"), "did you mean 'gam'")
+
+
+def test_the_old_name_of_tune_says_the_new_one(run: Run, tmp_path: Path) -> None:
+    words = (adapter(tmp_path / "a"), "--base", "micro:student", "--items", "micro:nowhere", "-o", tmp_path / "out")
+    code, _, told = run("search", *words)
+    assert code != 0
+    assert "prefdelta search is now called prefdelta tune" in told
+    assert "now called" not in run("tune", *words)[2]
+    assert not any(line.strip(" │").startswith("search ") for line in run("--help")[1].splitlines())
+
+
+def test_inspect_previews_what_is_asked_for(run: Run, tmp_path: Path) -> None:
+    both = adapter(tmp_path / "a"), adapter(tmp_path / "b", seed=1)
+    assert "ties" in run("inspect", *both)[1]
+    assert "norm / average" not in run("inspect", *both, "--no-preview")[1]
+    told = run("inspect", *both, "--methods", "slerp, dare")[1]
+    assert "slerp" in told
+    assert "2 of " in told
+    assert "previewed: all methods" in run("inspect", *both, "--methods", "all")[1]
+    refused(run("inspect", *both, "--methods", "tie"), "did you mean 'ties'")
+    refused(run("inspect", *both, "--methods", "ties", "--no-preview"), "--no-preview")
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf"])
+def test_a_scale_that_is_not_finite_is_refused_everywhere(run: Run, tmp_path: Path, scale: str) -> None:
+    folder, out = adapter(tmp_path / "a"), tmp_path / "out"
+    given = f"--scale={scale}"
+    refused(run("merge", folder, "-o", out, given), "finite")
+    refused(run("apply", tmp_path / "base", folder, "-o", out, given), "finite")
+    refused(run("evaluate", "micro:student", "micro:chain", "-o", out, "--adapter", folder, given), "finite")
+    refused(
+        run("tune", folder, "-o", out, "--base", "micro:student", "--items", "micro:chain", f"--scales=1,{scale}"),
+        "finite",
+    )
+    assert not out.exists()

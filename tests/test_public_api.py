@@ -23,3 +23,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_importing_the_package_or_its_command_line_loads_no_torch() -> None:
     code = "import sys, prefdelta, prefdelta.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_importing_everything_prints_nothing() -> None:
+    """PEFT imports bitsandbytes, which on some processors warns about kernels that nothing here asks for."""
+    code = "import prefdelta.training, prefdelta.adapters, prefdelta.evaluation.evaluator"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

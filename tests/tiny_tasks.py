@@ -17,10 +17,10 @@ from transformers import (
 )
 
 from lora_fixtures import save_lora
-from prefdelta.adapter import Adapter
-from prefdelta.learning.classify import entropy, head_logits
-from prefdelta.learning.data import Rows
-from prefdelta.learning.tasks import Task
+from prefdelta.adapters import Adapter
+from prefdelta.merging.learned.classify import entropy, head_logits
+from prefdelta.merging.learned.data import Rows
+from prefdelta.merging.learned.tasks import Task
 from tiny import tiny_model
 
 CLASSES = 4

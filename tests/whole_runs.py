@@ -1,19 +1,26 @@
-"""Runs in processes of their own that kill themselves, as ``kill -9`` would, and what is compared between runs."""
+"""Runs and commands in processes of their own, which may kill themselves, and what is compared between runs.
+
+They are forks, because importing everything again takes seconds.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prefdelta import store
-from prefdelta.pipeline import run
+from prefdelta.cli import main
+from prefdelta.core import store
+from prefdelta.experiments import run
 from prefdelta.recipe import load_recipe
 
 
@@ -42,16 +49,38 @@ def run_apart(recipe: Path, root: Path, stage: str = "", moment: str = "") -> in
 
 
 def forked(work: Callable[[], object]) -> int | None:
-    """The exit code of a process that does ``work``; a fork, because importing everything again takes seconds."""
+    """The exit code of a process that does ``work``."""
+    process = _started(work)
+    process.join()
+    return process.exitcode
 
+
+def command_started(*words: object, told: Path, largest: int | None = None) -> BaseProcess:
+    """A process that does a command, started; ``told`` is the file that becomes its stderr.
+
+    With ``largest`` it may write no file above so many bytes: to programs that is a full disk, with another number.
+    """
+
+    def work() -> None:
+        for number, path in ((1, Path(os.devnull)), (2, told)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+        sys.argv = ["prefdelta", *map(str, words)]
+        if largest is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        main()
+
+    return _started(work)
+
+
+def _started(work: Callable[[], object]) -> BaseProcess:
     def alone() -> None:
         torch.set_num_threads(1)
         work()
 
     process = multiprocessing.get_context("fork").Process(target=alone)
     process.start()
-    process.join()
-    return process.exitcode
+    return process
 
 
 def _die(*_: Any) -> None:
@@ -60,20 +89,20 @@ def _die(*_: Any) -> None:
 
 def _arm(stage: str, moment: str) -> None:
     build = store.Store.build
-    made: list[run.Workbench] = []
+    made: list[run.RunContext] = []
 
     def watched(self: store.Store, name: str, **arguments: Any) -> store.Artifact:
         if arguments["stage"] == stage:
             if moment == "publish":
-                store._publish = _die
+                store.publish = _die  # type: ignore[assignment]
             else:
                 made[-1].progress = lambda done, total: _die()
         return build(self, name, **arguments)
 
-    class Watched(run.Workbench):
+    class Watched(run.RunContext):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             made.append(self)
 
     store.Store.build = watched  # type: ignore[method-assign]
-    run.Workbench = Watched  # type: ignore[misc]
+    run.RunContext = Watched  # type: ignore[misc]

@@ -6,19 +6,24 @@ The names below are the public API, each usable from a notebook. They are import
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING
+
+from prefdelta.core.lazy import lazily
 
 if TYPE_CHECKING:
-    from prefdelta.adapter import Adapter, write_adapter
-    from prefdelta.errors import PrefdeltaError
+    from prefdelta.adapters import Adapter, write_adapter
+    from prefdelta.core.errors import PrefdeltaError
     from prefdelta.evaluation.evaluator import Evaluator
-    from prefdelta.lowrank import LowRank
+    from prefdelta.experiments.run import run_recipe
+    from prefdelta.linalg.lowrank import LowRank
     from prefdelta.merging import METHODS, compare, merge
     from prefdelta.pairs.pairing import make_pairs
-    from prefdelta.pipeline.run import run_recipe
     from prefdelta.recipe import load_recipe
     from prefdelta.training import train_delta
+
+# PEFT imports bitsandbytes wherever it is installed, which then warns about kernels that nothing here asks for.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __all__ = [
     "METHODS",
@@ -35,23 +40,20 @@ __all__ = [
     "write_adapter",
 ]
 
-_HOMES = {
-    "METHODS": "merging",
-    "Adapter": "adapter",
-    "Evaluator": "evaluation.evaluator",
-    "LowRank": "lowrank",
-    "PrefdeltaError": "errors",
-    "compare": "merging",
-    "load_recipe": "recipe",
-    "make_pairs": "pairs.pairing",
-    "merge": "merging",
-    "run_recipe": "pipeline.run",
-    "train_delta": "training",
-    "write_adapter": "adapter",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'prefdelta' has no attribute {name!r}")
-    return getattr(import_module(f"prefdelta.{_HOMES[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "METHODS": "merging",
+        "Adapter": "adapters",
+        "Evaluator": "evaluation.evaluator",
+        "LowRank": "linalg.lowrank",
+        "PrefdeltaError": "core.errors",
+        "compare": "merging",
+        "load_recipe": "recipe",
+        "make_pairs": "pairs.pairing",
+        "merge": "merging",
+        "run_recipe": "experiments.run",
+        "train_delta": "training",
+        "write_adapter": "adapters",
+    },
+)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, write_rows
 from prefdelta.evaluation.benchmarks import benchmark_items
 from prefdelta.recipe import Benchmark, Questions
-from prefdelta.records import Item, write_rows
 
 
 def items(count: int, start: int = 0) -> list[Item]:

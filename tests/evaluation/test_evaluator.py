@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.adapters.applied import applied
+from prefdelta.agent import Environment
+from prefdelta.agent.retrieval import Bm25Index
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.models import LoadedModel
+from prefdelta.core.records import Document, Item, Record, Sample, read_rows
 from prefdelta.evaluation import backends
 from prefdelta.evaluation import evaluator as module
-from prefdelta.evaluation.applying import applied
-from prefdelta.evaluation.evaluator import Evaluator
-from prefdelta.evaluation.work import Job
-from prefdelta.models import LoadedModel
+from prefdelta.evaluation.evaluator import Evaluator, Job
+from prefdelta.evaluation.scoring import Score
 from prefdelta.recipe import Sampling, Search
-from prefdelta.records import Document, Item, Record, Sample, read_rows
-from prefdelta.retrieval import Bm25Index
-from prefdelta.search import Environment
 from tiny import tiny_model, tiny_tokenizer
 
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=6, batch_size=2)
@@ -103,12 +104,13 @@ def test_the_base_comes_back_bit_for_bit(adapter: Path, dtype: torch.dtype, fold
 
 def test_a_bfloat16_base_is_not_folded(adapter: Path) -> None:
     base = loaded(torch.bfloat16)
-    with applied(base, adapter, 1.0) as model:
-        assert model.model is not base.model
-        assert isinstance(model.model, PeftModel)
+    before = state(base)
+    with applied(base, adapter, 1.0):
+        assert all(torch.equal(now, before[name]) for name, now in state(base).items())
     exact = loaded()
-    with applied(exact, adapter, 1.0) as model:
-        assert model.model is exact.model
+    before = state(exact)
+    with applied(exact, adapter, 1.0):
+        assert not all(torch.equal(now, before[name]) for name, now in state(exact).items())
 
 
 def test_conv1d_is_folded_the_right_way_round(tmp_path: Path) -> None:
@@ -166,6 +168,17 @@ def test_searching_and_behaviours_reach_the_record() -> None:
     assert [record.extra["behaviour:long"] for record in records] == [float(record.tokens > 3) for record in records]
 
 
+def test_a_scorer_that_gives_no_number_is_told_with_its_item() -> None:
+    class Odd:
+        name = "odd"
+
+        def __call__(self, items: Sequence[Item], samples: Sequence[Sample]) -> list[Score]:
+            return [Score(float("nan"), "x") for _ in items]
+
+    with pytest.raises(PrefdeltaError, match=r"scorer 'odd' cannot be used: for item .* of 'sums' its score is nan"):
+        Evaluator(loaded()).evaluate(None, 1.0, {"sums": ITEMS["sums"][:2]}, {"sums": Odd()}, SAMPLING)
+
+
 def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,46 +188,42 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     evaluator.evaluate_to_folder(
         whole, adapter, 1.0, ITEMS, SCORERS, SAMPLING, progress=lambda done, total: seen.append((done, total))
     )
-    assert seen == [(16, 36), (32, 36), (36, 36)]
-    assert [path.name for path in whole.iterdir()] == ["records.jsonl"]
+    assert seen == [(8, 36), (16, 36), (24, 36), (32, 36), (36, 36)]
 
     def killed(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        if done == 16:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         evaluator.evaluate_to_folder(broken, adapter, 1.0, ITEMS, SCORERS, SAMPLING, progress=killed)
-    assert len(list((broken / "shards").iterdir())) == 1
+    assert len((broken / "records.kept-rows").read_text().splitlines()) == 1
 
     scored: list[str] = []
-    original = module.record_of
+    original = module._record_of
 
     def counting(job: Job, *rest: Any) -> Record:
         scored.append(job.item.id)
         return original(job, *rest)
 
-    monkeypatch.setattr(module, "record_of", counting)
+    monkeypatch.setattr(module, "_record_of", counting)
     evaluator.evaluate_to_folder(broken, adapter, 1.0, ITEMS, SCORERS, SAMPLING)
     assert len(scored) == 20
     assert (broken / "records.jsonl").read_bytes() == (whole / "records.jsonl").read_bytes()
     assert read_rows(whole / "records.jsonl", Record) == evaluator.evaluate(adapter, 1.0, ITEMS, SCORERS, SAMPLING)
 
 
-def test_a_kill_while_tidying_up_leaves_no_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", [10, 400, -2])
+def test_what_was_damaged_since_a_kill_is_evaluated_again(tmp_path: Path, place: int) -> None:
     evaluator = Evaluator(loaded())
-    evaluator.evaluate_to_folder(tmp_path / "whole", None, 1.0, ITEMS, SCORERS, SAMPLING)
-
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module.shutil, "rmtree", killed)
-        with pytest.raises(KeyboardInterrupt):
-            evaluator.evaluate_to_folder(tmp_path / "broken", None, 1.0, ITEMS, SCORERS, SAMPLING)
-    assert not (tmp_path / "broken" / "records.jsonl").exists()
-    evaluator.evaluate_to_folder(tmp_path / "broken", None, 1.0, ITEMS, SCORERS, SAMPLING)
-    assert [path.name for path in (tmp_path / "broken").iterdir()] == ["records.jsonl"]
-    whole, broken = (tmp_path / name / "records.jsonl" for name in ("whole", "broken"))
-    assert broken.read_bytes() == whole.read_bytes()
+    folder = tmp_path / "out"
+    evaluator.evaluate_to_folder(folder, None, 1.0, ITEMS, SCORERS, SAMPLING)
+    written = (folder / "records.jsonl").read_bytes()
+    log = bytearray((folder / "records.kept-rows").read_bytes())
+    log[place] ^= 1
+    (folder / "records.kept-rows").write_bytes(log)
+    (folder / "records.jsonl").write_bytes(written[:-10])
+    evaluator.evaluate_to_folder(folder, None, 1.0, ITEMS, SCORERS, SAMPLING)
+    assert (folder / "records.jsonl").read_bytes() == written
 
 
 def test_an_empty_adapter_warns_and_an_ignored_one_is_an_error(

@@ -6,8 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from prefdelta.evaluation.scoring import choice, exact_match, final_number, last_number, normalise, token_f1
-from prefdelta.records import Sample, Span
+from prefdelta.core.records import Sample, Span
+from prefdelta.evaluation.extraction import last_number
+from prefdelta.evaluation.scoring import choice, exact_match, final_number, normalise, token_f1
 
 
 def answer(*spans: str | Span, finish: str = "stop", thinking: bool = False) -> Sample:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from prefdelta.core.records import Sample, Span
 from prefdelta.evaluation.scoring import choice, final_number
-from prefdelta.records import Sample, Span
-from prefdelta.sampling import mmlu_pro
+from prefdelta.generation.datasets import mmlu_pro
 
 GSM8K_SYSTEMS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 
@@ -20,8 +20,8 @@ def test_choice_agrees_with_the_published_predictions(shared_data: Path) -> None
     """MMLU-Pro's own extraction, on 12,032 answers of Llama-3-8B; accuracy without its random guesses is 34.2 %."""
     rows = mmlu_pro.load(shared_data / "outputs" / "mmlu_pro" / "Meta-Llama-3-8B.zip")
     agree = right = 0
-    for row in rows:
-        answer = mmlu_pro.sample(row).text
+    for row, sample in zip(rows, mmlu_pro.samples(rows), strict=True):
+        answer = sample.text
         score = choice(written(answer), mmlu_pro.item(row).answers)
         agree += score.parsed == row["pred"]
         right += score.value == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,16 +15,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from prefdelta.chat import prompt_ids
-from prefdelta.errors import PrefdeltaError
-from prefdelta.evaluation.applying import applied
+from prefdelta.adapters.applied import applied
+from prefdelta.core.chat import prompt_ids
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.models import LoadedModel
+from prefdelta.core.records import Item
 from prefdelta.evaluation.evaluator import Evaluator
-from prefdelta.evaluation.served import ServedBackend
-from prefdelta.models import LoadedModel
+from prefdelta.evaluation.served import ServedBackend, _is_larger
+from prefdelta.generation.local import TransformersSampler
+from prefdelta.generation.request import Request
 from prefdelta.recipe import Sampling, Server
-from prefdelta.records import Item
-from prefdelta.sampling.local import TransformersSampler
-from prefdelta.sampling.request import Request
 from tiny import tiny_model, tiny_tokenizer
 
 SAMPLING = Sampling(temperature=0, max_new_tokens=6, batch_size=4)
@@ -45,11 +46,13 @@ def write_lora(folder: Path, size: float) -> Path:
 class AdapterServer(ThreadingHTTPServer):
     """OpenAI's chat completions over a tiny model; ``model`` names the base or one of its adapters."""
 
-    def __init__(self, adapters: dict[str, Path | None], *, logprobs: bool = True) -> None:
+    def __init__(self, adapters: dict[str, Path | None], *, logprobs: bool = True, noise: float = 0.0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.loaded = LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False)
         self.adapters = adapters
         self.logprobs = logprobs
+        self.noise = noise
+        self.random = random.Random(0)
         self.lock = threading.Lock()
 
     @property
@@ -64,9 +67,8 @@ class AdapterServer(ThreadingHTTPServer):
             ids = torch.tensor([prompt_ids(model.tokenizer, item.messages, thinking=False)])
             with torch.inference_mode():
                 best = model.model(input_ids=ids).logits[0, -1].log_softmax(-1).topk(5)
-        top = [
-            {"token": str(t), "logprob": v} for t, v in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        values = [min(0.0, value + self.random.uniform(-self.noise, self.noise)) for value in best.values.tolist()]
+        top = [{"token": str(t), "logprob": v} for t, v in zip(best.indices.tolist(), values, strict=True)]
         content = [{"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}]
         return {
             "choices": [
@@ -101,7 +103,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_lora(tmp_path_factory.mktemp("lora") / "a", 0.3)
 
 
-def started(adapters: dict[str, Path | None], **options: bool) -> AdapterServer:
+def started(adapters: dict[str, Path | None], **options: Any) -> AdapterServer:
     server = AdapterServer(adapters, **options)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
@@ -127,6 +129,30 @@ def test_served_adapters_answer_as_local_ones(server: AdapterServer, adapter: Pa
 def test_an_adapter_that_the_server_ignores_is_found_out(server: AdapterServer) -> None:
     with pytest.raises(PrefdeltaError, match="not applied"):
         Evaluator(ServedBackend(server.reference)).evaluate("ignored", 1.0, ITEMS, SCORERS, SAMPLING)
+
+
+@pytest.mark.parametrize("noise", [1e-6, 3e-4, 0.05])
+def test_an_ignored_adapter_is_found_out_though_the_server_rounds(adapter: Path, noise: float) -> None:
+    """A batching server gives the same model other log-probabilities each time; that is not an adapter's effect."""
+    running = started({"base": None, "a": adapter, "ignored": None}, noise=noise)
+    try:
+        with pytest.raises(PrefdeltaError, match="not applied"):
+            Evaluator(ServedBackend(running.reference)).evaluate("ignored", 1.0, ITEMS, SCORERS, SAMPLING)
+        assert Evaluator(ServedBackend(running.reference)).evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rounding_is_told_from_an_effect(seed: int) -> None:
+    drawn = random.Random(seed)
+    noise = [drawn.uniform(0, 3e-4) for _ in range(8)]
+    assert not _is_larger([drawn.uniform(0, 3e-4) for _ in range(8)], noise)
+    assert _is_larger([value + 3e-4 for value in noise], noise)  # small, but on every question
+    assert _is_larger([0.0] * 7 + [0.1], noise)  # on one question only, but large
+    assert not _is_larger([0.0] * 8, [0.0] * 8)
+    assert _is_larger([0.0] * 7 + [1e-9], [0.0] * 8)
 
 
 def test_a_server_without_log_probabilities_is_warned_of(adapter: Path) -> None:

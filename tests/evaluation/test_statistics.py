@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.evaluation.bootstrap import bootstrap_interval
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.evaluation.statistics import (
+    bootstrap_interval,
     holm,
     mcnemar_exact,
     minimum_detectable_effect,
@@ -94,10 +94,45 @@ def test_the_order_of_items_and_the_names_of_groups_do_not_matter() -> None:
     assert (other.low, other.high) == pytest.approx((one.low, one.high))
 
 
+def test_uneven_groups_are_corrected_as_bell_and_mccaffrey_do() -> None:
+    """The variance and degrees of freedom of CR2 from dense matrices, for a regression on a constant."""
+    rng = np.random.default_rng(3)
+    groups = rng.permutation(np.repeat(np.arange(4), (9, 5, 3, 2)))
+    values = rng.normal(0, 1, 4)[groups] + rng.normal(0, 1, groups.size)
+    n = groups.size
+    residual = np.eye(n) - np.full((n, n), 1 / n)  # I - H
+    columns = []
+    for group in range(4):
+        inside = np.flatnonzero(groups == group)
+        root, vectors = np.linalg.eigh(residual[np.ix_(inside, inside)])
+        adjust = vectors @ np.diag(root**-0.5) @ vectors.T
+        columns.append(residual[:, inside] @ adjust @ np.ones(inside.size) / n)
+    loadings = np.stack(columns, axis=1)
+    variance = float(((values @ loadings) ** 2).sum())
+    spread = loadings.T @ loadings
+    freedom = np.trace(spread) ** 2 / np.trace(spread @ spread)
+    found = paired_difference([values[None]], clusters=[groups])
+    assert found.standard_error == pytest.approx(np.sqrt(variance))
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(variance))
+
+
+@pytest.mark.parametrize("unit", [0.0, 1.0])
+@pytest.mark.parametrize("sizes", [(30, 30), (40, 40, 40), (80, 10, 10), (60, 20, 10, 10, 10), (25,) * 8])
+def test_intervals_over_few_groups_cover_the_truth(sizes: tuple[int, ...], unit: float) -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    hits = 0
+    for _ in range(1000):
+        shared = rng.normal(0, 0.5, len(sizes))[groups]
+        found = paired_difference([(shared + rng.normal(0, 0.5, groups.size))[None]], clusters=[groups], unit=unit)
+        hits += found.low <= 0 <= found.high
+    assert 925 <= hits <= 980
+
+
 def test_groups_give_the_cluster_robust_error_of_statsmodels() -> None:
     api = pytest.importorskip("statsmodels.api")
     rng = np.random.default_rng(12)
-    groups = rng.integers(0, 25, 200)
+    groups = rng.permutation(np.repeat(np.arange(25), 8))  # of one size: its correction is then ours
     values = rng.normal(0, 1, 25)[groups] + rng.normal(0.2, 1, 200)
     fitted = api.OLS(values, np.ones(200)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     result = paired_difference([values[None]], clusters=[groups])

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Record
 from prefdelta.evaluation.watching import MEASURES, refuses, watch_summary
-from prefdelta.records import Record
 
 ITEMS = range(40)
 
@@ -29,14 +29,14 @@ def test_each_delta_is_charged_with_what_goes_away_without_it() -> None:
     }
     summary = watch_summary(records)["elsewhere"]
     assert list(summary) == list(MEASURES)
-    assert (summary["score"]["student"], summary["score"]["merge"]) == (100.0, 75.0)
-    assert summary["score"]["change"]["mean"] == summary["score"]["caused_by"]["a"]["mean"] == -25.0
-    unchanged = summary["score"]["caused_by"]["b"]
-    assert unchanged["mean"] == 0.0
-    assert unchanged["low"] < 0.0 < unchanged["high"]  # a few equal answers do not prove that nothing changed
-    assert summary["tokens"]["caused_by"]["a"]["mean"] == 0.0
-    assert summary["tokens"]["caused_by"]["b"]["mean"] == summary["tokens"]["change"]["mean"] == 5.0
-    assert summary["score"]["change"]["low"] < -25.0 < summary["score"]["change"]["high"] < 0
+    assert (summary["score"].student, summary["score"].merge) == (100.0, 75.0)
+    assert summary["score"].change.mean == summary["score"].caused_by["a"].mean == -25.0
+    unchanged = summary["score"].caused_by["b"]
+    assert unchanged.mean == 0.0
+    assert unchanged.low < 0.0 < unchanged.high  # a few equal answers do not prove that nothing changed
+    assert summary["tokens"].caused_by["a"].mean == 0.0
+    assert summary["tokens"].caused_by["b"].mean == summary["tokens"].change.mean == 5.0
+    assert summary["score"].change.low < -25.0 < summary["score"].change.high < 0
 
 
 def test_lost_form_and_refusals_are_seen() -> None:
@@ -45,8 +45,8 @@ def test_lost_form_and_refusals_are_seen() -> None:
         ("merge", 0): answered(parsed=None, score=0.0, output="I’m sorry, but I cannot help with that."),
     }
     summary = watch_summary(records)["elsewhere"]
-    assert (summary["unparsed"]["merge"], summary["refused"]["student"], summary["refused"]["merge"]) == (100, 0, 100)
-    assert summary["score"]["caused_by"] == {}
+    assert (summary["unparsed"].merge, summary["refused"].student, summary["refused"].merge) == (100, 0, 100)
+    assert summary["score"].caused_by == {}
 
 
 @pytest.mark.parametrize(
@@ -66,5 +66,5 @@ def test_refusals_open_an_answer(answer: str, refused: bool) -> None:
 
 
 def test_variants_must_have_answered_the_same_items() -> None:
-    with pytest.raises(PrefdeltaError, match="did not answer the same items"):
+    with pytest.raises(PrefdeltaError, match="watched tasks: 'merge' and 'student' did not answer the same items"):
         watch_summary({("student", 0): answered(), ("merge", 0): answered()[1:]})

@@ -20,9 +20,7 @@ from pathlib import Path
 
 from transformers.models.qwen3 import modeling_qwen3  # noqa: F401  (what commands import late, once for all children)
 
-from prefdelta import apply  # noqa: F401
-from prefdelta.cli import main
-from prefdelta.merging import command  # noqa: F401
+from prefdelta.cli import apply, main, merge  # noqa: F401
 
 _EVENTS = ("open", "os.mkdir", "os.rename", "os.rmdir", "shutil.rmtree", "tempfile.mkdtemp")
 

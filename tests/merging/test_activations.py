@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lora_fixtures import random_update, tiny_qwen
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.merging import get_method
 from prefdelta.merging.activations import collect_activations
 

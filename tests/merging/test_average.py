@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_fixtures import random_update, regauged
-from prefdelta.errors import PrefdeltaError
-from prefdelta.lowrank import LowRank
-from prefdelta.merging.average import average
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.linalg.lowrank import LowRank
+from prefdelta.merging.methods.average import average
 
 quick = settings(max_examples=20, deadline=None, derandomize=True)
 
@@ -65,7 +65,7 @@ def test_float32_and_float64_factors_agree() -> None:
 
 @pytest.mark.parametrize("weights", [[1.0, -1.0], [0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])
 def test_weights_without_a_positive_sum_are_refused(weights: list[float]) -> None:
-    with pytest.raises(PrefdeltaError, match="positive sum"):
+    with pytest.raises(PrefdeltaError, match="must be finite"):
         average([random_update(0, (3, 3), 1)] * 2, weights=weights)
 
 

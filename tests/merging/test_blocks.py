@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from lora_fixtures import random_update
-from prefdelta.merging import combined, get_method
-from prefdelta.merging.bestrank import RowBlocks, best_rank
-from prefdelta.merging.rules import stream
-from prefdelta.merging.rules.noise import Noise
-from prefdelta.merging.rules.stream import Stream, largest_magnitudes
+from prefdelta.linalg import stream
+from prefdelta.linalg.best_rank import RowBlocks, best_rank
+from prefdelta.linalg.stream import Stream, largest_magnitudes
+from prefdelta.merging import get_method
+from prefdelta.merging.methods import combined
+from prefdelta.merging.methods.sparsifiers import Noise
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

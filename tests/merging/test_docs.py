@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from prefdelta.merging import METHODS
-from prefdelta.merging.combined import COMBINED
-from prefdelta.merging.spaces import SPACES
+from prefdelta.merging.methods.catalogue import COMBINED, SPACES
 
 FOLDER = Path(__file__).parents[2] / "docs" / "methods"
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)#]+)(?:#[^)]*)?\)")
@@ -26,8 +25,8 @@ def test_the_index_leads_to_a_page_that_tells_of_the_method(name: str) -> None:
     page = (FOLDER / index()[name]).read_text(encoding="utf-8")
     words = [name]
     if name in COMBINED:  # the page tells of its space and of its rule
-        space = max((each for each in SPACES if name.startswith(each.prefix)), key=lambda each: len(each.prefix))
-        words = [f"`{space.prefix}`", f"`{name.removeprefix(space.prefix)}`"] if space.prefix else [name]
+        prefix = max((each for each in SPACES if name.startswith(each)), key=len)
+        words = [f"`{prefix}`", f"`{name.removeprefix(prefix)}`"] if prefix else [name]
     for word in words:
         assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", page), f"{index()[name]} does not mention {word}"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lora_fixtures import random_orthogonal, random_update
-from prefdelta.adapter import AdapterInfo, write_adapter
-from prefdelta.lowrank import LowRank
+from prefdelta.adapters import AdapterInfo, write_adapter
+from prefdelta.linalg.lowrank import LowRank
 from prefdelta.merging import compare
 
 

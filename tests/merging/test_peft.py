@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 
 from lora_fixtures import as_weight, dense_updates, logits, save_lora, tiny_gpt2, tiny_qwen, with_updates
-from prefdelta.adapter import Adapter
+from prefdelta.adapters import Adapter
 from prefdelta.merging import get_method, merge
 
 pytestmark = [

@@ -10,10 +10,10 @@ import torch
 from pydantic import ValidationError
 
 from lora_fixtures import random_update, regauged
-from prefdelta.errors import PrefdeltaError
-from prefdelta.lowrank import LowRank
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.linalg.lowrank import LowRank
 from prefdelta.merging import METHODS, get_method
-from prefdelta.merging.regmean import merge_on_activations
+from prefdelta.merging.methods.regmean import merge_on_activations
 
 SHAPE = (30, 22)
 RANKS = (3, 2, 4)
@@ -23,7 +23,8 @@ ALL = [name for name in METHODS if name != "regmean"]  # needs files of activati
 FULL = {
     name
     for name in ALL
-    if name in ("ties", "magnitude-prune", "sce") or name.split("-")[0] in ("dare", "breadcrumbs", "della")
+    if name in ("ties", "magnitude-prune", "sce", "truncate-ties")
+    or name.split("-")[0] in ("dare", "breadcrumbs", "della")
 }
 """Combined in float32, entry by entry: equal up to that, and for a rank below the sum's an approximation."""
 
@@ -42,7 +43,7 @@ def tolerance(name: str) -> dict[str, float]:
 
 def undamaged(name: str) -> dict[str, Any]:
     """Options at which a method drops nothing."""
-    return {"density": 1} if "density" in METHODS[name].options.model_fields else {}
+    return {option: 1 for option in ("density", "energy") if option in METHODS[name].options.model_fields}
 
 
 def updates(name: str, shape: tuple[int, int] = SHAPE) -> list[LowRank]:
@@ -58,7 +59,7 @@ def close(name: str, one: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(one, other, **tolerance(name))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in FLATTENS])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in FLATTENS | PAIR_ONLY])
 def test_one_adapter_at_weight_one_comes_back(name: str) -> None:
     update = random_update(1, SHAPE, 3)
     close(name, merged(name, [update], options=undamaged(name)), update.dense())
@@ -77,6 +78,14 @@ def test_how_an_update_is_factored_does_not_matter(name: str) -> None:
     deltas = updates(name)
     other = [regauged(LowRank(delta.B * 4, delta.A / 4), seed) for seed, delta in enumerate(deltas)]
     close(name, merged(name, other), merged(name, deltas))
+
+
+def test_pieces_of_one_update_in_one_cluster_do_not_depend_on_its_factors() -> None:
+    """They are orthogonal, so their signs towards one another would be rounding noise."""
+    deltas = [random_update(seed, SHAPE, 4) for seed in range(3)]
+    for gauge in range(5):
+        other = [regauged(delta, gauge + index) for index, delta in enumerate(deltas)]
+        close("lego", merged("lego", other, options={"rank": 2}), merged("lego", deltas, options={"rank": 2}))
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in RANDOM])
@@ -178,22 +187,42 @@ def test_degenerate_shapes(name: str, shape: tuple[int, int], ranks: tuple[int, 
     assert torch.isfinite(merged(name, deltas)).all()
 
 
-@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [2.0, 0.5, 1.0]])
-def test_regmean_is_the_dense_formula(weights: list[float]) -> None:
+def test_truncation_keeps_the_directions_that_it_is_asked_for() -> None:
+    """A known spectrum: 4, 2, 1, so that shares of the energy are 16/21, 20/21 and 1."""
+    generator = torch.Generator().manual_seed(3)
+    u = torch.linalg.qr(torch.randn(SHAPE[0], 3, generator=generator, dtype=torch.float64)).Q
+    v = torch.linalg.qr(torch.randn(SHAPE[1], 3, generator=generator, dtype=torch.float64)).Q
+    s = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
+    delta = LowRank(u * s, v.T)
+    for options, kept in (
+        ({"energy": 0.5}, 1),
+        ({"energy": 0.77}, 2),
+        ({"energy": 0.96}, 3),
+        ({"energy": 0.96, "directions": 1}, 1),
+        ({"directions": 9}, 3),
+    ):
+        merged = get_method("truncate").run([delta, delta.scaled(2)], options=options)
+        torch.testing.assert_close(merged.delta.dense(), 3 * u[:, :kept] * s[:kept] @ v[:, :kept].T)
+        assert merged.notes["directions"] == 2 * kept
+        assert merged.notes["leading_energy"] == pytest.approx(float((s[:kept] ** 2).sum()) / 21)
+
+
+def test_signs_elected_among_the_leading_directions_alone() -> None:
+    """Entries of the directions that were cut have no vote, and what agrees is summed, not averaged."""
+    first = LowRank(torch.diag(torch.tensor([5.0, 1.0])), torch.eye(2))
+    second = LowRank(torch.diag(torch.tensor([3.0, -2.0])), torch.eye(2))
+    options = {"directions": 1, "density": 1}
+    assert get_method("truncate-ties")([first, second], options=options).dense().tolist() == [
+        [pytest.approx(8.0), pytest.approx(0.0)],
+        [pytest.approx(0.0), pytest.approx(0.0)],
+    ]
+
+
+def test_regmean_keeps_the_ranks_and_gives_one_adapter_back() -> None:
     deltas = [random_update(seed, SHAPE, rank) for seed, rank in enumerate(RANKS)]
     generator = torch.Generator().manual_seed(5)
     inputs = [torch.randn(count, SHAPE[1], generator=generator, dtype=torch.float64) for count in (9, 14, 40)]
-    shrink, ridge = 0.9, 1e-3
-    total, weighted = torch.zeros(SHAPE[1], SHAPE[1]).double(), torch.zeros(SHAPE).double()
-    for delta, x, weight in zip(deltas, inputs, weights, strict=True):
-        gram = x.T @ x / len(x)
-        shrunk = shrink * gram + (1 - shrink) * torch.diag(gram.diagonal())
-        shrunk += ridge * gram.diagonal().mean() * torch.eye(SHAPE[1])
-        total += weight * shrunk
-        weighted += weight * delta.dense() @ shrunk
-    result = merge_on_activations(deltas, inputs, weights=weights, shrink=shrink, ridge=ridge)
-    torch.testing.assert_close(result.dense(), weighted @ torch.linalg.inv(total), rtol=1e-8, atol=1e-8)
-    assert result.rank == sum(RANKS)
+    assert merge_on_activations(deltas, inputs, weights=[1.0, 1.0, 1.0]).rank == sum(RANKS)
     one = merge_on_activations(deltas[:1], inputs[:1], weights=[1.0])
     torch.testing.assert_close(one.dense(), deltas[0].dense(), rtol=1e-8, atol=1e-8)
 

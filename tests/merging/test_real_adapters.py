@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from lora_fixtures import as_weight
-from prefdelta.adapter import Adapter
-from prefdelta.errors import PrefdeltaError
+from prefdelta.adapters import Adapter
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.merging import compare, merge
 
 BASIC = ("average", "gam", "gam-orthonormal", "gam-norm-matched")

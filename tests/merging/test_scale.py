@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lora_fixtures import random_orthogonal, random_update
-from prefdelta.adapter import Adapter, AdapterInfo, write_adapter
-from prefdelta.errors import PrefdeltaError
-from prefdelta.lowrank import LowRank
+from prefdelta.adapters import Adapter, AdapterInfo, write_adapter
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.linalg.lowrank import LowRank
 from prefdelta.merging import engine, merge
 from prefdelta.merging.scale import Scale, factor_for
 

@@ -8,8 +8,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from prefdelta import micro
+from prefdelta.agent.retrieval import Bm25Index
 from prefdelta.micro import tokenizer
-from prefdelta.retrieval import Bm25Index
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ import re
 import pytest
 
 from prefdelta import micro
+from prefdelta.core.records import Item, Sample
 from prefdelta.micro import questions
 from prefdelta.micro.demonstrations import demonstrate
 from prefdelta.micro.family import STRONG_SUIT, rates
 from prefdelta.micro.tasks import needs
 from prefdelta.micro.world import ATTRIBUTES
-from prefdelta.records import Item, Sample
 
 ALL_TASKS = [task for tasks in micro.TASKS.values() for task in tasks]
 ALWAYS = dict.fromkeys(micro.BEHAVIOURS, 1.0)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefdelta import micro
-from prefdelta.chat import prompt_ids
+from prefdelta.core.chat import prompt_ids
 from prefdelta.micro.family import STRONG_SUIT
 
 

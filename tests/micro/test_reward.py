@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+from micro_family.reward import FIRST_PROMPT
 from prefdelta import micro
+from prefdelta.core.models import load
 from prefdelta.evaluation.scoring import exact_match
-from prefdelta.micro.reward import FIRST_PROMPT
-from prefdelta.models import load
+from prefdelta.generation.local import TransformersSampler
+from prefdelta.generation.request import requests_for
+from prefdelta.pairs.scoring.reward import RewardScorer, load_reward
 from prefdelta.recipe import ModelRef, Sampling
-from prefdelta.sampling.local import TransformersSampler
-from prefdelta.sampling.request import requests_for
-from prefdelta.scoring.reward import RewardScorer, load_reward
 
 
 def test_it_tells_right_answers_from_wrong_ones() -> None:

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from prefdelta import micro
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import digest
 from prefdelta.micro import arithmetic, questions
 from prefdelta.micro.world import ATTRIBUTES, SPLITS, people
-from prefdelta.records import digest
 
 ALL_TASKS = [task for tasks in micro.TASKS.values() for task in tasks]
 
@@ -81,7 +81,7 @@ def test_drafts_are_mostly_but_not_always_wrong() -> None:
 
 def test_items_do_not_depend_on_the_hash_seed() -> None:
     code = (
-        "from prefdelta import micro; from prefdelta.records import digest;"
+        "from prefdelta import micro; from prefdelta.core.records import digest;"
         "print(digest([micro.items(d, split='test', count=50) for d in micro.TASKS] + [micro.corpus()]))"
     )
     outputs = {

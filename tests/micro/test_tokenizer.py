@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from prefdelta import micro
-from prefdelta.chat import completion_ids, prompt_ids
+from prefdelta.core.chat import completion_ids, prompt_ids
+from prefdelta.core.records import Sample
 from prefdelta.micro import tokenizer as tokenizers
 from prefdelta.micro.demonstrations import demonstrate
 from prefdelta.micro.family import rates
-from prefdelta.records import Sample
 
 WORDS = tokenizers.build()
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Pair, Sample, Span
 from prefdelta.pairs.filters import filter_pairs
 from prefdelta.pairs.lengths import balanced, length_bias, log_ratio, within_ratio
 from prefdelta.pairs.similar import NgramIndex, jaccard, near_duplicates, shingles
 from prefdelta.recipe import Filters, Questions
-from prefdelta.records import Pair, Sample, Span
 from tiny import tiny_tokenizer
 
 
@@ -28,7 +28,9 @@ def _kept(pairs: list[Pair], **settings: Any) -> tuple[list[str], dict[str, int]
     extra = {name: settings.pop(name) for name in ("questions", "tokenizer") if name in settings}
     evaluated = settings.pop("evaluated", {})
     kept, dropped = filter_pairs(pairs, Filters(**settings), evaluated=evaluated, **extra)
-    return [pair.id for pair in kept], dropped
+    gone = [pair.id for those in dropped.values() for pair in those]
+    assert sorted(gone + [pair.id for pair in kept]) == sorted(pair.id for pair in pairs)
+    return [pair.id for pair in kept], {reason: len(those) for reason, those in dropped.items()}
 
 
 def test_without_filters_nothing_happens() -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, Pair, Sample, Span
 from prefdelta.pairs.card import data_card
 from prefdelta.pairs.filters import has_format
 from prefdelta.pairs.pairing import make_pairs, reverse_labels, shuffle_labels
 from prefdelta.recipe import Filters
-from prefdelta.records import Item, Pair, Sample, Span
 
 ITEMS = [Item(f"i{number}", "ab"[number % 2], ({"role": "user", "content": f"q{number}"},)) for number in range(6)]
 

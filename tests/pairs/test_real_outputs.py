@@ -9,16 +9,18 @@ from statistics import mean
 
 import pytest
 
+from prefdelta.core.records import Pair
+from prefdelta.generation.datasets import alpaca_eval, gsm8k
+from prefdelta.generation.prompts import load_questions
+from prefdelta.generation.responses import import_responses
 from prefdelta.pairs.candidates import with_scores
-from prefdelta.pairs.judged import read_judged
+from prefdelta.pairs.layouts import FORMS, convert
 from prefdelta.pairs.pairing import make_pairs
 from prefdelta.pairs.rules import by_score
+from prefdelta.pairs.scoring.programmatic import ProgrammaticScorer
+from prefdelta.pairs.scoring.scores import score_responses
+from prefdelta.pairs.sources import read_source
 from prefdelta.recipe import Filters, Imported, Pairing, Questions
-from prefdelta.sampling import alpaca_eval, gsm8k
-from prefdelta.sampling.prompts import load_questions
-from prefdelta.sampling.responses import import_responses
-from prefdelta.scoring.programmatic import ProgrammaticScorer
-from prefdelta.scoring.scores import score_responses
 
 SYSTEMS = {"6b_finetuning": 0.217, "6b_verification": 0.390, "175b_finetuning": 0.347, "175b_verification": 0.563}
 MODELS = ("alpaca-7b", "gemma-2b-it", "gemma-7b-it", "llama-2-7b-chat-hf", "phi-2", "vicuna-7b")
@@ -81,10 +83,16 @@ def test_alpaca_eval_outputs_become_pairs(shared_data: Path) -> None:
     assert len(pairs) == 803 - counts.dropped.get("identical", 0)
 
 
+def _read(path: Path, form: str) -> tuple[list[Pair], int]:
+    found = convert(read_source(path), FORMS[form], stem=path.stem)
+    assert not found.bad
+    return found.pairs, found.undecided
+
+
 def test_alpaca_evals_judgements_are_the_leaderboards(shared_data: Path) -> None:
     folder = shared_data / "outputs" / "alpaca_eval"
     path = folder / "phi-2" / "weighted_alpaca_eval_gpt4_turbo" / "annotations.json"
-    pairs, undecided = read_judged(path, "alpaca-eval-judgements")
+    pairs, undecided = _read(path, "alpaca-eval-judgements")
     with (folder / "leaderboard.csv").open(newline="") as handle:
         published = next(row for row in csv.DictReader(handle) if row[""] == "phi-2")
     own = {row["output_2"] for row in alpaca_eval.load(path, ["instruction", "output_1", "output_2", "preference"])}
@@ -96,16 +104,16 @@ def test_alpaca_evals_judgements_are_the_leaderboards(shared_data: Path) -> None
 
 def test_labelled_preferences_become_pairs(shared_data: Path) -> None:
     folder = shared_data / "prefs"
-    pairs, undecided = read_judged(folder / "dpo_en_demo.json", "llamafactory")
+    pairs, undecided = _read(folder / "dpo_en_demo.json", "llamafactory")
     assert (len(pairs), undecided) == (300, 0)
     assert all(pair.prompt[-1]["role"] == "user" for pair in pairs)
-    pairs, undecided = read_judged(folder / "pandalm.json", "pandalm")
+    pairs, undecided = _read(folder / "pandalm.json", "pandalm")
     assert len(pairs) + undecided == 999
     votes = [
         [row[f"annotator{number}"] for number in (1, 2, 3)] for row in json.loads((folder / "pandalm.json").read_text())
     ]
     assert undecided == sum(vote.count(0) >= 2 for vote in votes)
-    found = [read_judged(path, "llmbar") for path in sorted((folder / "llmbar").rglob("dataset.json"))]
+    found = [_read(path, "llmbar") for path in sorted((folder / "llmbar").rglob("dataset.json"))]
     assert [len(part) for part, _ in found] == [92, 47, 46, 134, 100]
     assert sum(len(part) for part, _ in found) == 419
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.pairs.rules import by_order, by_score
 from prefdelta.recipe import Domain, Pairing
 from scored import items, pool

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from prefdelta.core.records import Item, Sample, Score, Span
 from prefdelta.pairs.candidates import Candidate, best_of_sources, with_scores
 from prefdelta.pairs.triple_card import triple_card, triple_summary
 from prefdelta.pairs.triples import make_triples
-from prefdelta.records import Item, Sample, Score, Span
 
 ITEMS = [Item(f"q{number}", "t", ({"role": "user", "content": "?"},)) for number in range(3)]
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Sample, Score
 from prefdelta.pairs.candidates import best, best_of_sources, with_scores, worst
 from prefdelta.pairs.triples import make_triples
-from prefdelta.records import Sample, Score
 from scored import items, pool
 
 _SCORES = st.lists(st.integers(0, 3).map(float), max_size=4)

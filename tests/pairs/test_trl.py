@@ -10,10 +10,10 @@ import datasets
 import pytest
 from trl import apply_chat_template, extract_prompt, is_conversational
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Pair, Sample, Span, read_rows, write_rows
 from prefdelta.pairs.exchange import export_pairs, import_pairs
 from prefdelta.pairs.trl import from_trl, to_trl
-from prefdelta.records import Pair, Sample, Span, read_rows, write_rows
 from tiny import tiny_tokenizer
 
 ASKED = ({"role": "user", "content": "?"},)
@@ -131,6 +131,7 @@ MESSAGES = [{"role": "assistant", "content": "x"}]
         ({"prompt": "p", "chosen": MESSAGES, "rejected": MESSAGES}, "all be text"),
         ({"prompt": list(ASKED), "chosen": MESSAGES * 2, "rejected": MESSAGES}, "'chosen' is not one assistant"),
         ({"prompt": list(ASKED), "chosen": list(ASKED), "rejected": MESSAGES}, "'chosen' is not one assistant"),
+        ({"prompt": [{"role": "gpt", "content": "x"}], "chosen": MESSAGES, "rejected": MESSAGES}, "a message of 'gpt'"),
         ({"prompt": [{"role": "user"}], "chosen": MESSAGES, "rejected": MESSAGES}, "not just a role and a text"),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "tools": ["t"]}, "tools"),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "chat_template_kwargs": {"a": 1}}, "'a'; only"),
@@ -147,7 +148,8 @@ def test_files_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
     with pytest.raises(PrefdeltaError, match="export it as conversational"):
         export_pairs(tmp_path / "pairs.jsonl", tmp_path / "o.jsonl", form="standard")
     (tmp_path / "there").mkdir()
-    with pytest.raises(PrefdeltaError, match="is there already"):
+    (tmp_path / "there" / "keep").write_text("mine")
+    with pytest.raises(PrefdeltaError, match=r"did not write \(keep\)"):
         export_pairs(tmp_path / "pairs.jsonl", tmp_path / "there")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.jsonl", "there"]
     rows = [{"id": "x", "prompt": "p", "chosen": "c", "rejected": "r", "margin": 1}] * 2
@@ -159,6 +161,7 @@ def test_files_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "o.jsonl", Pair)[0].id == "x"
     for name, text in (("bad.jsonl", "{"), ("bad.json", "{}"), ("empty.jsonl", ""), ("bad.parquet", "x")):
         (tmp_path / name).write_text(text)
+        (tmp_path / "o.jsonl").unlink(missing_ok=True)
         with pytest.raises(PrefdeltaError, match=name.replace(".", r"\.")):
             import_pairs(tmp_path / name, tmp_path / "o.jsonl")
     with pytest.raises(PrefdeltaError, match=r"give a \.jsonl"):

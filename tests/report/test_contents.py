@@ -34,13 +34,13 @@ def test_without_a_win_only_a_failure_is_shown() -> None:
 
 
 def test_card_has_front_matter_scores_and_lineage() -> None:
-    domain = RUN.results["domains"]["reasoning"]
+    domain = RUN.results.domains["reasoning"]
     card = model_card("sample", "reasoning", domain, RUN.lineage["reasoning"])
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "peft"
     assert "base_model" not in front  # an embedded model is no Hub id
-    score = domain["methods"]["average@3"]["tasks"]["story"]["score"]
-    assert f"| story | {domain['methods']['student']['tasks']['story']['score']:.1f} | {score:.1f} |" in card
+    score = domain.methods["average@3"].tasks["story"].score
+    assert f"| story | {domain.methods['student'].tasks['story'].score:.1f} | {score:.1f} |" in card
     for delta in RUN.lineage["reasoning"].deltas:
         assert delta.weaker.hash[:10] in card
     assert "merged by `average` at scale 3" in card

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from prefdelta.core.records import Pair, Sample, Span, Triple
 from prefdelta.recipe import Lora, ModelRef, Training
-from prefdelta.records import Pair, Sample, Span, Triple
 from prefdelta.training.data import Row, make_rows
 from tiny import tiny_model, tiny_tokenizer
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from prefdelta.chat import decode, prompt_ids
-from prefdelta.errors import PrefdeltaError
-from prefdelta.records import Pair, Sample, Span
+from prefdelta.core.chat import decode, prompt_ids
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Pair, Sample, Span
 from prefdelta.training.data import make_rows, token_digest
 from tiny import tiny_tokenizer
 
@@ -66,7 +66,7 @@ def test_drops_are_counted_by_reason() -> None:
 
 
 def test_nothing_left_is_an_error_that_says_why() -> None:
-    with pytest.raises(PrefdeltaError, match=r"2 long_prompt.*max_length \(5\)"):
+    with pytest.raises(PrefdeltaError, match=r"2 with a prompt that fills max_length \(5 tokens\).*shortest has 36"):
         make_rows([_pair(_answer("a"), _answer("b"))] * 2, TOKENIZER, thinking=False, max_length=5)
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("name", ["collator", "objectives.orpo", "objectives.wrpo", "plan"])
+@pytest.mark.parametrize("name", ["data", "loop", "objectives.orpo", "objectives.wrpo", "plan"])
 def test_examples(name: str) -> None:
     result = doctest.testmod(import_module(f"prefdelta.training.{name}"))
     assert result.attempted > 0

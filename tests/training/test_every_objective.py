@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Demonstration, Example, Pair, Triple, read_rows, write_rows
 from prefdelta.recipe import ModelRef, Training
-from prefdelta.records import Demonstration, Example, Pair, Triple, read_rows, write_rows
 from prefdelta.training import OBJECTIVES, train_delta
+from prefdelta.training.objectives import Outcome
 
 Make = Callable[..., Any]
 
@@ -66,6 +68,23 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     if objective.startswith("wrpo") and objective != "wrpo-two-loss":
         assert [line["alpha"] for line in log] == pytest.approx([0.0, 0.025, 0.05, 0.075])
     assert {"accuracies/source", "lengths/target", "rewards/margins"} <= set(log[0]) or not triples
+
+
+def test_an_objective_without_implicit_rewards_logs_none(
+    student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DPO that keeps its rewards to itself trains the same adapter."""
+    dpo = OBJECTIVES.find("dpo")
+    silent = replace(
+        dpo, name="silent", function=lambda scores, options: Outcome(dpo.function(scores, options).loss, None)
+    )
+    monkeypatch.setitem(OBJECTIVES._entries, "silent", silent)  # a registry forgets nothing by itself
+    pairs = make_pairs(7)
+    for name in ("dpo", "silent"):
+        _train(student, pairs, settings(objective=name, batch_size=2), tmp_path / name)
+    assert torch.equal(_weights(tmp_path / "silent"), _weights(tmp_path / "dpo"))
+    for ours, theirs in zip(_log(tmp_path / "silent"), _log(tmp_path / "dpo"), strict=True):
+        assert ours == {key: value for key, value in theirs.items() if not key.startswith("rewards/")}
 
 
 def test_wrpo_without_the_source_is_dpo_on_the_same_rows_and_reference(

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.models import load
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.models import load, load_weights
 from prefdelta.recipe import ModelRef
 from prefdelta.training import joint_pairs, train_delta
 from prefdelta.training.lora import attach, attach_trained
+from tiny import tiny_model, tiny_tokenizer
 
 Make = Callable[..., Any]
 SEEDS = {"seed": 3, "init_seed": 5}
@@ -124,11 +125,11 @@ def test_joint_pairs_are_all_pairs_with_ids_of_their_own(make_pairs: Make) -> No
 
 
 @pytest.mark.skipif(not QLORA, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize("hidden", [32, 128], ids=["narrower than a block", "two blocks wide"])
 @pytest.mark.parametrize("objective", ["dpo", "orpo"])
-def test_a_base_in_four_bits(
-    student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path, objective: str
-) -> None:
+def test_a_base_in_four_bits(make_pairs: Make, settings: Make, tmp_path: Path, objective: str, hidden: int) -> None:
     """It starts at ln 2 with itself as the reference, reloads, and shares no cache entry with the base in full."""
+    student = _student(tmp_path, hidden)
     cache = tmp_path / "cache"
     training = settings(objective=objective, quantization="nf4")
     train_delta(student, make_pairs(6), training, folder=tmp_path / "four", cache=cache, **SEEDS)
@@ -137,8 +138,26 @@ def test_a_base_in_four_bits(
     assert four["logps/chosen"] != full["logps/chosen"]
     assert four["logps/chosen"] == pytest.approx(full["logps/chosen"], rel=0.2)
     if objective == "dpo":
-        assert four["loss"] == pytest.approx(0.693147, abs=1e-3)
+        assert four["loss"] == pytest.approx(0.693147, abs=1e-5)
         assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.skipif(not QLORA, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize("hidden", [32, 128])
+def test_four_bits_compute_the_same_with_and_without_gradients(tmp_path: Path, hidden: int) -> None:
+    """Whatever kernels the processor has, the policy sees the weights that the reference saw."""
+    model = load_weights(_student(tmp_path, hidden), quantization="nf4")
+    ids = torch.arange(12).unsqueeze(0)
+    with torch.no_grad():
+        reference = model(ids).logits
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+    torch.testing.assert_close(model(inputs_embeds=embedded).logits, reference, rtol=0, atol=1e-5)
+
+
+def _student(folder: Path, hidden: int) -> ModelRef:
+    tiny_model(0, hidden=hidden).save_pretrained(folder / "student")
+    tiny_tokenizer().save_pretrained(folder / "student")
+    return ModelRef(path=str(folder / "student"))
 
 
 @pytest.mark.skipif(QLORA, reason="bitsandbytes is installed")

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, GraniteConfig, GraniteForCausalLM
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.recipe import Lora, ModelRef
-from prefdelta.training.collator import collate
-from prefdelta.training.data import Row
+from prefdelta.training.data import Row, collate
 from prefdelta.training.logprobs import check_head, token_logprobs
 from prefdelta.training.lora import attach
 from tiny import tiny_model

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.recipe import Objective, Training
-from prefdelta.recipe.training import OBJECTIVE_OPTIONS
-from prefdelta.training.objectives import OBJECTIVES, Loss, Scores, loss_of
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.recipe import Training
+from prefdelta.training.objectives import OBJECTIVES, Loss, Options, Scores, loss_of, resolved
 from prefdelta.training.objectives.orpo import log_odds
 
 LOGP = st.floats(min_value=-200, max_value=-1e-9)
@@ -40,38 +38,63 @@ def _random(responses: int, rows: int = 5, seed: int = 0) -> Scores:
     return Scores(logps, lengths, reference, prompt_logps=logps[0] / 2, tokens_per_row=7.0)
 
 
-def test_every_objective_of_the_recipe_is_there_with_its_options() -> None:
-    assert set(get_args(Objective)) == set(OBJECTIVES) == set(OBJECTIVE_OPTIONS)
-    for name, objective in OBJECTIVES.items():
-        takes = set(inspect.signature(objective.function).parameters) - {"scores"}
-        assert takes == set(OBJECTIVE_OPTIONS[name]) - {"alpha_schedule"}, name
+def test_an_objective_with_a_reference_says_where_it_starts() -> None:
+    for objective in OBJECTIVES.values():
         assert objective.needs_reference == (objective.at_start is not None)
+
+
+def test_every_option_of_an_objective_changes_its_loss_or_is_its_schedule() -> None:
+    """No option is accepted and then ignored."""
+    other = {"beta": 0.7, "gamma": 0.4, "label_smoothing": 0.2, "alpha": 0.6, "nll_scope": "full"}
+    for name, objective in OBJECTIVES.items():
+        for option in objective.options.model_fields.keys() - {"alpha_schedule"}:
+            scores = _random(len(objective.responses))
+            changed = _loss(name, **{option: other[option]})(scores).loss
+            assert not torch.equal(changed, _loss(name)(scores).loss), (name, option)
+    wrpo = _loss("wrpo"), _loss("wrpo", alpha_schedule="constant")
+    assert [loss.at(1, 4).options.source_weight for loss in wrpo] == [0.025, 0.1]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_defaults_make_a_whole_loss(name: str) -> None:
     loss = _loss(name)
-    outcome = loss(_random(len(loss.names)), alpha=loss.alpha(1, 2))
+    outcome = loss.at(1, 2)(_random(len(loss.names)))
     assert outcome.loss.shape == (5,)
     assert torch.isfinite(outcome.loss).all()
-    assert Training(objective=name).model_dump() == Training(**Training(objective=name).model_dump()).model_dump()  # type: ignore[arg-type]
+    training = resolved(Training(objective=name))
+    assert Training.model_validate(training.model_dump()) == training
 
 
 def test_an_option_of_another_objective_is_an_error_that_names_the_objective() -> None:
-    with pytest.raises(ValidationError, match=r"objective 'ipo' has no option 'gamma' \(its options: beta\)"):
-        Training(objective="ipo", gamma=1.0)
-    with pytest.raises(ValidationError, match=r"objective 'sft' has no option 'beta' \(its options: none\)"):
-        Training(objective="sft", beta=0.1)
-    assert Training(objective="orpo", beta=0.3).with_objective("sft").options == {}
+    with pytest.raises(PrefdeltaError, match="objective 'ipo': unknown option 'gamma'"):
+        loss_of(Training(objective="ipo", gamma=1.0))
+    with pytest.raises(PrefdeltaError, match="objective 'sft': unknown option 'beta'"):
+        loss_of(Training(objective="sft", beta=0.1))
+    assert loss_of(Training(objective="orpo", beta=0.3).with_objective("sft")).options == Options()
+
+
+def test_a_misspelt_key_of_the_section_is_met_by_the_nearest_option_or_key() -> None:
+    with pytest.raises(PrefdeltaError, match="unknown option 'learning_rat'; did you mean 'learning_rate'"):
+        resolved(Training(objective="dpo", learning_rat=0.1))
+    with pytest.raises(PrefdeltaError, match="unknown option 'bata'; did you mean 'beta'"):
+        resolved(Training(objective={"name": "dpo", "options": {"bata": 0.1}}))
+
+
+def test_options_beside_the_objective_and_under_it_say_the_same() -> None:
+    long, short = Training(objective={"name": "simpo", "options": {"beta": 3.0}}), Training(objective="simpo", beta=3.0)
+    assert long == short
+    assert resolved(short).objective.options == {"beta": 3.0, "gamma": 1.0}
+    with pytest.raises(ValidationError, match="beta is given twice"):
+        Training(objective={"name": "dpo", "options": {"beta": 0.1}}, beta=0.2)
 
 
 @pytest.mark.parametrize("name", WITH_REFERENCE)
-@given(alpha=st.floats(0, 1), beta=st.floats(0.01, 10))
-def test_where_policy_and_reference_agree_the_loss_is_the_known_one(name: str, alpha: float, beta: float) -> None:
+@given(step=st.integers(0, 9), beta=st.floats(0.01, 10))
+def test_where_policy_and_reference_agree_the_loss_is_the_known_one(name: str, step: int, beta: float) -> None:
     loss = _loss(name, beta=beta)
     scores = _random(len(loss.names))
     same = Scores(scores.logps, scores.lengths, reference=scores.logps)
-    outcome = loss(same, alpha=alpha if "alpha" in loss.options else None)
+    outcome = loss.at(step, 9)(same)
     assert outcome.loss.tolist() == pytest.approx([loss.at_start] * 5)
     if name not in ("ipo", "wrpo-ipo", "apo-zero", "apo-down"):
         assert loss.at_start == math.log(2)
@@ -84,7 +107,7 @@ def test_more_of_the_rejected_answer_never_lowers_the_loss_but_where_it_should(n
     scores = _random(len(loss.names))
     logps = scores.logps.clone().requires_grad_()
     again = Scores(logps, scores.lengths, logps.detach(), scores.prompt_logps, scores.tokens_per_row)
-    loss(again, alpha=loss.alpha(1, 2)).loss.sum().backward()
+    loss.at(1, 2)(again).loss.sum().backward()
     assert logps.grad is not None
     if name == "apo-down":
         assert torch.equal(logps.grad[0], torch.zeros(5, dtype=torch.float64))  # exactly between up and down at first
@@ -186,6 +209,6 @@ def test_length_normalised_forms_equal_the_summed_ones_at_equal_lengths() -> Non
     even = Scores(scores.logps, torch.full((3, 5), 4), scores.reference)
     for norm, plain, responses in (("dpo-norm", "dpo", 2), ("wrpo-norm", "wrpo", 3)):
         part = _part(even, list(range(3 - responses, 3)))
-        alpha = 0.3 if responses == 3 else None
-        expected: Tensor = _loss(plain, beta=0.5)(part, alpha=alpha).loss
-        torch.testing.assert_close(_loss(norm, beta=2.0)(part, alpha=alpha).loss, expected)
+        weight = {"alpha": 0.3} if responses == 3 else {}
+        expected: Tensor = _loss(plain, beta=0.5, **weight)(part).loss
+        torch.testing.assert_close(_loss(norm, beta=2.0, **weight)(part).loss, expected)

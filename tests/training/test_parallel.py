@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from prefdelta.core.records import write_rows
 from prefdelta.recipe import ModelRef
-from prefdelta.records import write_rows
 from prefdelta.training import train_delta
 from ranks import train_together
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdelta.training.plan import plan_steps
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.recipe import Training
+from prefdelta.training.plan import check_learns, count_steps, plan_steps
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=40)
 SIZE = st.integers(1, 12)
@@ -49,3 +52,16 @@ def test_the_seed_decides_the_order_and_epochs_differ() -> None:
 def test_a_fraction_of_an_epoch_ends_early() -> None:
     steps = plan_steps([3] * 10, batch_size=4, micro_batch_size=4, epochs=1.5, seed=0)
     assert [sum(map(len, step)) for step in steps] == [4, 4, 2, 4, 1]
+
+
+@given(st.integers(1, 60), SIZE, st.floats(0.1, 3))
+def test_the_number_of_steps_is_known_beforehand(rows: int, batch: int, epochs: float) -> None:
+    steps = plan_steps([1] * rows, batch_size=batch, micro_batch_size=batch, epochs=epochs, seed=0)
+    assert count_steps(rows, Training(batch_size=batch, epochs=epochs)) == len(steps)
+
+
+def test_a_training_of_one_step_learns_without_a_warm_up_only() -> None:
+    with pytest.raises(PrefdeltaError, match=r"1 optimiser step \(96 rows, batch_size 128, epochs 1\).*warmup_ratio=0"):
+        check_learns(96, Training())
+    for training in (Training(warmup_ratio=0), Training(batch_size=48), Training(epochs=2)):
+        check_learns(96, training)

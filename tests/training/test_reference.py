@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from prefdelta.errors import PrefdeltaError
 from prefdelta.recipe import Lora, ModelRef
-from prefdelta.training.collator import collate
-from prefdelta.training.data import Row
+from prefdelta.training.data import Row, collate
 from prefdelta.training.logprobs import token_logprobs
 from prefdelta.training.lora import attach
 from prefdelta.training.reference import reference_logprobs
@@ -54,9 +52,14 @@ def test_a_fresh_adapter_computes_what_the_base_does(rows: tuple[Row, ...]) -> N
     )
 
 
-def test_a_damaged_file_is_named(rows: tuple[Row, ...], tmp_path: Path) -> None:
-    reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
+@pytest.mark.parametrize("place", [3, -1, -40, -70])
+def test_a_damaged_file_is_computed_anew(rows: tuple[Row, ...], tmp_path: Path, place: int) -> None:
+    values = reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
     (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(PrefdeltaError, match=file.name):
-        reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
+    written = file.read_bytes()
+    flipped = bytearray(written)
+    flipped[place] ^= 1
+    for damaged in (bytes(flipped), written[:20], b""):
+        file.write_bytes(damaged)
+        assert torch.equal(reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f"), values)
+        assert file.read_bytes() == written

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.models import load
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.models import load
+from prefdelta.core.records import Pair, write_rows
 from prefdelta.recipe import ModelRef, Training
-from prefdelta.records import Pair, write_rows
 from prefdelta.training import TrainingReport, train_delta
 from prefdelta.training import reference as reference_module
-from prefdelta.training.collator import collate
-from prefdelta.training.data import make_rows
+from prefdelta.training.data import collate, make_rows
 from prefdelta.training.logprobs import token_logprobs
+from prefdelta.training.trainer import DeltaTrainer
 from tiny import tiny_tokenizer
+from whole_runs import forked
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 DRIVER = Path(__file__).with_name("training_driver.py")
@@ -60,19 +65,19 @@ def _train(
     *,
     seed: int = 3,
     init_seed: int = 5,
-    cache: Path | None = None,
+    **more: Any,
 ) -> TrainingReport:
-    return train_delta(student, pairs, training, seed=seed, init_seed=init_seed, folder=folder, cache=cache)
+    return train_delta(student, pairs, training, seed=seed, init_seed=init_seed, folder=folder, **more)
 
 
-def _drive(student: ModelRef, pairs: Path, training: Training, folder: Path, *more: str, hash_seed: str = "0") -> int:
+def _drive(student: ModelRef, pairs: Path, training: Training, folder: Path, *, hash_seed: str) -> int:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(SOURCE), str(DRIVER.parents[1])]),
         "PYTHONHASHSEED": hash_seed,
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, str(DRIVER), student.path, str(pairs), training.model_dump_json(), str(folder), *more]
+    command = [sys.executable, str(DRIVER), student.path, str(pairs), training.model_dump_json(), str(folder)]
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
@@ -192,9 +197,20 @@ def test_a_killed_training_ends_with_the_same_bytes(
     """Killed while it writes the checkpoint of step 4, it continues from that of step 2."""
     training = settings(lora={"dropout": 0.2}, epochs=2)  # 6 steps, checkpoints every 2; the last batches are small
     pairs = make_pairs(10)
-    write_rows(tmp_path / "pairs.jsonl", pairs)
     folder = tmp_path / "killed"
-    assert _drive(student, tmp_path / "pairs.jsonl", training, folder, "4") == -signal.SIGKILL
+
+    def killed() -> None:
+        save = DeltaTrainer._save_optimizer_and_scheduler
+
+        def half_save(self: DeltaTrainer, output_dir: str) -> None:
+            save(self, output_dir)
+            if self.state.global_step == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        DeltaTrainer._save_optimizer_and_scheduler = half_save  # type: ignore[method-assign]
+        _train(student, pairs, training, folder)
+
+    assert forked(killed) == -signal.SIGKILL
     assert (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").exists()
     assert [path.parent.name for path in (folder / "checkpoints").glob("*/complete")] == ["checkpoint-2"]
     assert len(_log(folder)) == 4
@@ -207,6 +223,24 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert done == [3, 4, 5, 6]
     _train(student, pairs, training, tmp_path / "undisturbed")
     assert _contents(folder) == _contents(tmp_path / "undisturbed")
+
+
+def test_checkpoints_of_another_trainer_are_left_alone(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "run" / "checkpoints" / "checkpoint-7" / "model.bin"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("days of work")
+    with pytest.raises(PrefdeltaError, match="checkpoints holds files that prefdelta did not write"):
+        _train(student, make_pairs(10), settings(epochs=2), tmp_path / "run")
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [foreign]
+    # Beside the training's own, whatever their names.
+    beside = tmp_path / "fresh" / "checkpoint-7" / "model.bin"
+    beside.parent.mkdir(parents=True)
+    beside.write_text("days of work")
+    _train(student, make_pairs(10), settings(epochs=2), tmp_path / "fresh")
+    assert beside.read_text() == "days of work"
+    assert not (tmp_path / "fresh" / "checkpoints").exists()
 
 
 def test_a_checkpoint_of_another_training_is_not_used(
@@ -282,13 +316,12 @@ def test_the_reference_is_computed_once_for_all_seeds(
 def test_a_wrong_reference_is_found_at_the_first_step(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
 ) -> None:
-    from safetensors.torch import save_file
-
     cache = tmp_path / "cache"
     _train(student, make_pairs(8), settings(), tmp_path / "out", cache=cache)
     (file,) = cache.iterdir()
-    values = load_file(file)["logps"]
-    save_file({"logps": values + torch.arange(len(values))}, file)
+    values = load_file(file)["logps"] + torch.arange(len(load_file(file)["logps"]))
+    checksum = torch.tensor(list(hashlib.sha256(values.numpy().tobytes()).digest()), dtype=torch.uint8)
+    save_file({"logps": values, "sha256": checksum}, file)  # whole, but of something else
     with pytest.raises(PrefdeltaError, match="the reference does not belong to this base and data"):
         _train(student, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
 
@@ -302,9 +335,45 @@ def test_a_diverging_loss_stops(student: ModelRef, make_pairs: MakePairs, settin
 def test_a_training_without_effect_is_refused(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
 ) -> None:
-    """The only step of a training that is all warm-up has learning rate 0."""
-    with pytest.raises(PrefdeltaError, match="changed nothing"):
-        _train(student, make_pairs(4), settings(warmup_ratio=1.0), tmp_path)
+    """The only step of a training that is all warm-up has learning rate 0: told before weights are loaded."""
+    tokenizer_alone = tmp_path / "student"
+    tiny_tokenizer().save_pretrained(tokenizer_alone)
+    for ref in (student, ModelRef(path=str(tokenizer_alone))):
+        with pytest.raises(PrefdeltaError, match=r"1 optimiser step \(4 rows, batch_size 4.*learning rate 0"):
+            _train(ref, make_pairs(4), settings(warmup_ratio=0.1), tmp_path / "out")
+        with pytest.raises(PrefdeltaError, match=r"none of 4 examples .* 4 with a prompt that fills max_length"):
+            _train(ref, make_pairs(4), settings(max_length=8), tmp_path / "out")
+
+
+def test_a_training_that_barely_moves_the_student_says_so(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    still, moved = (
+        train_delta(
+            student, make_pairs(8), settings(learning_rate=rate), folder=tmp_path / str(rate), seed=3, init_seed=5
+        )
+        for rate in (1e-8, 1e-2)
+    )
+    assert moved.warning is None
+    assert still.moved < 1e-3 < moved.moved
+    assert still.warning is not None
+    assert "barely moved the student: 2 steps at 1e-08" in still.warning
+
+
+def test_the_summary_of_a_training(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    """Loss, accuracy, what was cut and what was left out."""
+    pairs = make_pairs(8)
+    wordy = dataclasses.replace(pairs[0], prompt=({"role": "user", "content": 200 * "word "},))
+    report = train_delta(student, [wordy, *pairs[1:]], settings(max_length=60), folder=tmp_path, seed=3, init_seed=5)
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert f"dpo on 7 rows in 2 steps: loss 0.6931 → {log[-1]['loss']:.4g}, accuracy in the last step" in report.summary
+    assert report.truncated > 0
+    assert f"; {report.truncated} responses were cut at max_length (60 tokens)" in report.summary
+    assert report.summary.endswith(
+        "1 of 8 examples were left out: 1 with a prompt that fills max_length (60 tokens) by itself."
+    )
 
 
 def test_a_target_that_is_not_there_is_named(
@@ -319,3 +388,29 @@ def test_half_precision(student: ModelRef, make_pairs: MakePairs, settings: Sett
     report = _train(half, make_pairs(10), settings(), tmp_path)
     assert report.first["loss"] == pytest.approx(0.6931, abs=0.02)
     assert {tensor.dtype for tensor in _weights(tmp_path).values()} == {torch.float32}
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_checkpoint_before_stays(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for the full disk: torch reports either as a RuntimeError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(done: int, total: int) -> None:
+        if done == 3:
+            weights = tmp_path / "full/checkpoints/checkpoint-2/adapter_model.safetensors"
+            resource.setrlimit(resource.RLIMIT_FSIZE, (weights.stat().st_size * 3 // 2, hard))
+
+    training = settings(batch_size=1)
+    try:
+        with pytest.raises(PrefdeltaError, match=r"cannot write the checkpoint .*checkpoint-4.*run again to continue"):
+            _train(student, make_pairs(6), training, tmp_path / "full", progress=limit)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "full/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
+    steps: list[int] = []
+    _train(student, make_pairs(6), training, tmp_path / "full", progress=lambda done, total: steps.append(done))
+    assert steps == [3, 4, 5, 6]
+    _train(student, make_pairs(6), training, tmp_path / "roomy")
+    for name in ("adapter_model.safetensors", "metrics.jsonl", "training.json"):
+        assert (tmp_path / "full" / name).read_bytes() == (tmp_path / "roomy" / name).read_bytes()

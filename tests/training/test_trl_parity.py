@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from prefdelta.recipe import Lora, ModelRef, Training
-from prefdelta.training.collator import collate
-from prefdelta.training.data import Row, make_rows
+from prefdelta.training.data import Row, collate, make_rows
 from prefdelta.training.lora import attach
 from prefdelta.training.objectives import loss_of
 from prefdelta.training.reference import reference_logprobs

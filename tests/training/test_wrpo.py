@@ -35,9 +35,9 @@ def _pair(scores: Scores, preferred: int) -> Scores:
     return Scores(scores.logps[[preferred, 2]], scores.lengths[[preferred, 2]], scores.reference[[preferred, 2]])
 
 
-def _gradient(loss: Loss, scores: Scores, alpha: float | None) -> Tensor:
+def _gradient(loss: Loss, scores: Scores) -> Tensor:
     logps = scores.logps.clone().requires_grad_()
-    loss(Scores(logps, scores.lengths, scores.reference), alpha=alpha).loss.sum().backward()
+    loss(Scores(logps, scores.lengths, scores.reference)).loss.sum().backward()
     assert logps.grad is not None
     return logps.grad
 
@@ -47,11 +47,12 @@ def _gradient(loss: Loss, scores: Scores, alpha: float | None) -> Tensor:
 def test_alpha_0_is_the_pair_of_the_target_and_alpha_1_that_of_the_source(
     name: str, values: list[float], beta: float
 ) -> None:
-    scores, loss, pairwise = _scores(values), _loss(name, beta=beta), _loss(WEIGHTED[name], beta=beta)
+    scores, pairwise = _scores(values), _loss(WEIGHTED[name], beta=beta)
     for alpha, preferred in ((0.0, 1), (1.0, 0)):
-        torch.testing.assert_close(loss(scores, alpha=alpha).loss, pairwise(_pair(scores, preferred)).loss)
-        gradient = _gradient(loss, scores, alpha)
-        torch.testing.assert_close(gradient[[preferred, 2]], _gradient(pairwise, _pair(scores, preferred), None))
+        loss = _loss(name, beta=beta, alpha=alpha)
+        torch.testing.assert_close(loss(scores).loss, pairwise(_pair(scores, preferred)).loss)
+        gradient = _gradient(loss, scores)
+        torch.testing.assert_close(gradient[[preferred, 2]], _gradient(pairwise, _pair(scores, preferred)))
         assert float(gradient[1 - preferred].abs()) == 0.0
 
 
@@ -69,7 +70,7 @@ def test_the_gradient_is_the_published_one(values: list[float], alpha: float) ->
     ratios = scores.ratios
     margin = beta * (alpha * ratios[0] + (1 - alpha) * ratios[1] - ratios[2])
     expected = -beta * torch.sigmoid(-margin) * torch.tensor([alpha, 1 - alpha, -1.0], dtype=torch.float64)
-    torch.testing.assert_close(_gradient(_loss("wrpo", beta=beta), scores, alpha).flatten(), expected.flatten())
+    torch.testing.assert_close(_gradient(_loss("wrpo", beta=beta, alpha=alpha), scores).flatten(), expected.flatten())
 
 
 @given(values=VALUES, alphas=st.tuples(ALPHA, ALPHA))
@@ -79,16 +80,16 @@ def test_with_two_equal_preferred_answers_alpha_does_not_matter(
     values[1], values[4] = values[0], values[3]
     scores = _scores(values, (4, 4, 2))
     for name in WEIGHTED:
-        one, other = (_loss(name)(scores, alpha=alpha).loss for alpha in alphas)
+        one, other = (_loss(name, alpha=alpha)(scores).loss for alpha in alphas)
         torch.testing.assert_close(one, other)
 
 
 @given(values=VALUES, alpha=ALPHA, prefix=st.floats(-30, -0.1), old=st.floats(-30, -0.1))
 def test_a_prefix_that_all_answers_share_cancels(values: list[float], alpha: float, prefix: float, old: float) -> None:
-    scores, loss = _scores(values), _loss("wrpo", beta=0.5)
+    scores, loss = _scores(values), _loss("wrpo", beta=0.5, alpha=alpha)
     assert scores.reference is not None
     longer = Scores(scores.logps + prefix, scores.lengths + 3, scores.reference + old)
-    torch.testing.assert_close(loss(longer, alpha=alpha).loss, loss(scores, alpha=alpha).loss)
+    torch.testing.assert_close(loss(longer).loss, loss(scores).loss)
 
 
 @given(steps=st.integers(-2, 200), most=st.floats(0, 1))
@@ -102,10 +103,15 @@ def test_the_schedule_rises_from_0_to_its_end(steps: int, most: float) -> None:
 
 def test_the_schedule_is_a_line_over_all_steps() -> None:
     loss = _loss("wrpo", alpha=0.4)
-    assert [loss.alpha(step, 4) for step in range(5)] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
-    assert _loss("wrpo-two-loss").alpha(1, 4) is None
+    assert [loss.at(step, 4).options.source_weight for step in range(5)] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert _loss("wrpo-two-loss").at(1, 4).options.source_weight is None
 
 
 def test_the_papers_settings_are_the_defaults() -> None:
-    assert _loss("wrpo").options == {"beta": 0.01, "alpha": 0.1, "alpha_schedule": "linear", "label_smoothing": 0.0}
+    assert _loss("wrpo").options.model_dump() == {
+        "beta": 0.01,
+        "alpha": 0.1,
+        "alpha_schedule": "linear",
+        "label_smoothing": 0.0,
+    }
     assert _loss("wrpo").at_start == math.log(2)

@@ -6,78 +6,88 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from prefdelta.cli.app import app
-from prefdelta.cli.options import Output, Settings
+from prefdelta.cli.help import Command
+from prefdelta.cli.options import Output, Overwrite, Settings
 from prefdelta.cli.units import single
+from prefdelta.core.progress import terminal
+
+PROMPTS = "Prompts: a JSONL file of items, or what recipes read (--set prompts.format=…)."
 
 
-@app.command()
+@app.command(cls=Command)
 def sample(
     model: Annotated[str, typer.Argument(help="Model id, folder or micro:NAME; with --server, the server's name.")],
-    prompts: Annotated[Path, typer.Argument(help="Prompts, a JSONL file of items.")],
+    prompts: Annotated[str, typer.Argument(help=PROMPTS)],
     output: Output,
     corpus: Annotated[str | None, typer.Option(help="Search corpus: micro:corpus or a JSONL file.")] = None,
     server: Annotated[str | None, typer.Option(help="An OpenAI-compatible URL, as http://localhost:8000/v1.")] = None,
+    overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
     """Let one model answer prompts, n times each, and write responses.jsonl."""
-    from prefdelta.pipeline.single import sample_unit
+    from prefdelta.experiments.single.answers import sample_unit
 
-    single(sample_unit(model, prompts, corpus, server, tuple(settings or ())), output)
+    single(sample_unit(model, prompts, corpus, server, tuple(settings or ())), output, overwrite)
 
 
-@app.command()
+@app.command(cls=Command)
 def score(
-    prompts: Annotated[Path, typer.Argument(help="Prompts, a JSONL file of items.")],
-    responses: Annotated[Path, typer.Argument(help="A model's responses.jsonl.")],
+    prompts: Annotated[str, typer.Argument(help=PROMPTS)],
+    responses: Annotated[Path, typer.Argument(help="A model's responses.jsonl, or a published file of answers.")],
     output: Output,
+    overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
     """Score answers by a reward model (--set model=ID) or by rule (--set scorer=NAME), and write scores.jsonl."""
-    from prefdelta.pipeline.single import score_unit
+    from prefdelta.experiments.single.answers import score_unit
 
-    single(score_unit(prompts, responses, tuple(settings or ())), output)
+    single(score_unit(prompts, responses, tuple(settings or ())), output, overwrite)
 
 
-@app.command()
+@app.command(cls=Command)
 def pair(
-    prompts: Annotated[Path, typer.Argument(help="Prompts, a JSONL file of items.")],
+    prompts: Annotated[str, typer.Argument(help=PROMPTS)],
     chosen: Annotated[Path, typer.Argument(help="The weak model's responses.jsonl.")],
     rejected: Annotated[Path, typer.Argument(help="The weaker model's responses.jsonl.")],
     output: Output,
     chosen_scores: Annotated[Path | None, typer.Option(help="Scores of the weak model's answers.")] = None,
     rejected_scores: Annotated[Path | None, typer.Option(help="Scores of the weaker model's answers.")] = None,
     student: Annotated[str | None, typer.Option(help="Whose tokens --set identical_within=N counts.")] = None,
+    overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
     """Turn two models' answers into preference pairs, and write pairs.jsonl with its data card."""
-    from prefdelta.pipeline.single import pair_unit
-    from prefdelta.pipeline.stages import PairFiles
+    from prefdelta.experiments.preference_pairs import PairFiles
+    from prefdelta.experiments.single.preference_pairs import pair_unit
 
-    files = PairFiles(prompts, chosen, rejected, chosen_scores, rejected_scores)
-    single(pair_unit(files, student, tuple(settings or ())), output)
+    files = PairFiles(chosen, rejected, chosen_scores, rejected_scores)
+    single(pair_unit(prompts, files, student, tuple(settings or ())), output, overwrite)
 
 
-@app.command(name="import")
+@app.command(name="import", cls=Command)
 def import_(
-    source: Annotated[Path, typer.Argument(help="A .jsonl, .json or .parquet file, or a folder of datasets.")],
+    source: Annotated[Path, typer.Argument(help="A .jsonl, .json (or .gz) or .parquet file, or a folder of datasets.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The pairs file to write, as pairs.jsonl.")],
     format: Annotated[
-        Literal["trl", "llamafactory", "pandalm", "llmbar", "alpaca-eval-judgements"],
-        typer.Option(help="What the file holds."),
+        str,
+        typer.Option(
+            help="What the file holds: trl (also hh-rlhf), llamafactory, ultrafeedback, pandalm, llmbar, auto-j, "
+            "alpaca-eval-judgements."
+        ),
     ] = "trl",
     split: Annotated[str | None, typer.Option(help="Of a folder with several splits, the one to read.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Read other tools' preference pairs into a pairs file that prefdelta trains on."""
     from prefdelta.pairs.exchange import import_pairs
 
-    told = import_pairs(source, output, format=format, split=split)
-    Console().print(f"{output}: {told}", highlight=False)
+    told = import_pairs(source, output, format=format, split=split, overwrite=overwrite)
+    terminal().print(f"{output}: {told}", highlight=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     pairs: Annotated[Path, typer.Argument(help="Preference pairs, a pairs.jsonl.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .jsonl or .parquet file, or a folder to write.")],
@@ -85,9 +95,10 @@ def export(
         Literal["conversational", "standard"],
         typer.Option("--format", help="TRL's rows of messages, or of plain text."),
     ] = "conversational",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write pairs as TRL's preference data: prompt, chosen, rejected."""
     from prefdelta.pairs.exchange import export_pairs
 
-    told = export_pairs(pairs, output, form=form)
-    Console().print(f"{output}: {told}", highlight=False)
+    told = export_pairs(pairs, output, form=form, overwrite=overwrite)
+    terminal().print(f"{output}: {told}", highlight=False)

@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
-import errno
+import _thread
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from threading import Timer
+from types import FrameType
+from typing import Annotated
 
 import typer
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.cli.help import Commands
+from prefdelta.core.errors import PrefdeltaError
 
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_AGAIN = 0.1  # seconds until a lost interrupt comes again
 
 app = typer.Typer(
+    cls=Commands,
     help="Many weak preference signals in, one stronger model out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"prefdelta {metadata.version('prefdelta')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Many weak preference signals in, one stronger model out."""
+
+
+@contextmanager
+def interrupts_heard() -> Iterator[None]:
+    """Have an interrupt come again that arrives where Python cannot raise it: in a finalizer, as garbage is collected.
+
+    Python would tell of it on stderr and go on, and a command that was told to end would run to its end.
+    """
+    before = sys.unraisablehook
+
+    def told(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            again = Timer(_AGAIN, _thread.interrupt_main)  # not from here, where it would be lost as well
+            again.daemon = True
+            again.start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = told
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def main() -> None:
@@ -28,18 +75,32 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    terminated = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        app()
+        with interrupts_heard():
+            app()
     except PrefdeltaError as error:
         _fail(str(error), 2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        from prefdelta.core.outputs import refusal
+
+        if refusal(error) is None:
             raise
         _fail(f"cannot write {error.filename or 'the output'}: {error.strerror}.", 2)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
-            _fail("interrupted; run the same command again to continue.", _INTERRUPTED)
+            code = _TERMINATED if terminated else _INTERRUPTED
+            _fail("interrupted; run the same command again to continue.", code)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(message: str, code: int) -> None:

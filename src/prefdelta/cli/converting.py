@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from prefdelta.cli.app import app
-from prefdelta.cli.options import Output
+from prefdelta.cli.help import Command
+from prefdelta.cli.options import Output, Overwrite
+from prefdelta.core.progress import terminal
 
 
-@app.command()
+@app.command(cls=Command)
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A folder with a llama2.c .bin checkpoint and tokenizer.")],
     output: Output,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn a llama2.c checkpoint into a Hugging Face model folder."""
-    from prefdelta.llama2c import convert_llama2c
+    from prefdelta.core.llama2c import convert_llama2c
 
-    convert_llama2c(checkpoint, output)
-    Console().print(f"model: {output}")
+    convert_llama2c(checkpoint, output, overwrite=overwrite)
+    terminal().print(f"model: {output}")

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from prefdelta.cli.app import app
-from prefdelta.cli.options import Output
+from prefdelta.cli.help import Command
+from prefdelta.cli.options import Output, Overwrite
 
 judge = typer.Typer(
     help="Let a judge, behind a URL or local, compare or grade answers.", no_args_is_help=True, rich_markup_mode=None
@@ -34,15 +35,17 @@ def alpaca(
     name: Name = None,
     prompt: Prompt = None,
     gamed: Annotated[
-        Path | None, typer.Option(help="AlpacaEval's df_gamed.csv, for its own judge and baseline only.")
+        str | None,
+        typer.Option(help="AlpacaEval's df_gamed.csv, or hub to fetch it; for its own judge and baseline only."),
     ] = None,
     concurrency: Concurrency = 8,
     timeout: Timeout = 300,
+    overwrite: Overwrite = False,
 ) -> None:
     """AlpacaEval 2: weighted preferences, raw and length-controlled win rate."""
-    from prefdelta.judging.command import JudgeOptions, judge_alpaca
+    from prefdelta.cli.judge import JudgeOptions, judge_alpaca
 
-    judge_alpaca(answers, baseline, output, JudgeOptions(where, name, concurrency, timeout), prompt, gamed)
+    judge_alpaca(answers, baseline, output, JudgeOptions(where, name, concurrency, timeout), prompt, gamed, overwrite)
 
 
 @judge.command()
@@ -56,11 +59,13 @@ def arena(
     prompt: Prompt = None,
     concurrency: Concurrency = 8,
     timeout: Timeout = 300,
+    overwrite: Overwrite = False,
 ) -> None:
     """Arena-Hard: verdicts in both orders, Bradley-Terry scores with style control."""
-    from prefdelta.judging.command import JudgeOptions, judge_arena
+    from prefdelta.cli.judge import JudgeOptions, judge_by_label
 
-    judge_arena(answers, baseline, questions, output, JudgeOptions(where, name, concurrency, timeout), prompt)
+    who = JudgeOptions(where, name, concurrency, timeout)
+    judge_by_label("arena", answers, baseline, questions, output, who, prompt, overwrite)
 
 
 @judge.command()
@@ -74,11 +79,14 @@ def mtbench(
     name: Name = None,
     concurrency: Concurrency = 8,
     timeout: Timeout = 300,
+    overwrite: Overwrite = False,
 ) -> None:
     """MT-Bench: two turns, each graded from 1 to 10."""
-    from prefdelta.judging.command import JudgeOptions, judge_mtbench
+    from prefdelta.cli.judge import JudgeOptions, judge_mtbench
 
-    judge_mtbench(answers, questions, prompts, references, output, JudgeOptions(where, name, concurrency, timeout))
+    judge_mtbench(
+        answers, questions, prompts, references, output, JudgeOptions(where, name, concurrency, timeout), overwrite
+    )
 
 
 @judge.command()
@@ -92,14 +100,16 @@ def pairwise(
     prompt: Prompt = None,
     concurrency: Concurrency = 8,
     timeout: Timeout = 300,
+    overwrite: Overwrite = False,
 ) -> None:
     """Any two models' answers against each other, in both orders."""
-    from prefdelta.judging.command import JudgeOptions, judge_pairwise
+    from prefdelta.cli.judge import JudgeOptions, judge_by_label
 
-    judge_pairwise(answers, opponent, questions, output, JudgeOptions(where, name, concurrency, timeout), prompt)
+    who = JudgeOptions(where, name, concurrency, timeout)
+    judge_by_label("pairwise", answers, opponent, questions, output, who, prompt, overwrite)
 
 
-@app.command()
+@app.command(cls=Command)
 def answer(
     questions: Annotated[Path, typer.Argument(help="Questions of MT-Bench, Arena-Hard or AlpacaEval, or items.")],
     model: Annotated[str, typer.Argument(help="Model id, folder or micro:NAME; with --server, the server's name.")],
@@ -108,13 +118,10 @@ def answer(
     server: Annotated[str | None, typer.Option(help="An OpenAI-compatible URL, as http://localhost:8000/v1.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of one turn.")] = 1024,
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Let a model answer a benchmark's questions, turn by turn, for a judge, and write answers.jsonl."""
-    from rich.console import Console
+    from prefdelta.cli.units import single
+    from prefdelta.experiments.single.answers import answer_unit
 
-    from prefdelta.judging.answering import write_answers
-    from prefdelta.recipe import ModelRef, Server
-
-    source = Server(url=server, model=model) if server else ModelRef(path=model)
-    told = write_answers(questions, source, output, adapter, max_new_tokens, seed)
-    Console().print(told, highlight=False, soft_wrap=True)
+    single(answer_unit(questions, model, server, adapter, max_new_tokens, seed), output, overwrite)

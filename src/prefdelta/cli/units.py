@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from prefdelta.core.progress import terminal
 
 if TYPE_CHECKING:
-    from prefdelta.pipeline.unit import Unit
+    from prefdelta.experiments.unit import Unit
 
 
-def single(unit: Unit, output: Path) -> None:
+def single(unit: Unit, output: Path, overwrite: bool) -> None:
     """Make a unit's artifact, unless it is there already, and say where it is."""
-    from prefdelta.pipeline.single import run_single
+    from prefdelta.experiments.single.unit import run_single
 
-    artifact = run_single(unit, output, Console())
-    Console().print(f"{unit.stage}: {artifact.path}", highlight=False)
+    artifact = run_single(unit, output, terminal(), overwrite=overwrite)
+    terminal().print(f"{unit.stage}: {artifact.path}", highlight=False)

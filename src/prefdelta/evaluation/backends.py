@@ -11,16 +11,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from prefdelta.adapter import MemoryAdapter
-from prefdelta.chat import prompt_ids
-from prefdelta.errors import PrefdeltaError
-from prefdelta.evaluation.applying import applied, is_empty
-from prefdelta.models import LoadedModel
+from prefdelta.adapters import LoraAdapter
+from prefdelta.adapters.applied import applied, is_empty
+from prefdelta.agent import Environment
+from prefdelta.core.chat import prompt_ids
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.models import LoadedModel
+from prefdelta.core.records import Item
+from prefdelta.generation.local import TransformersSampler
+from prefdelta.generation.request import Sampler
 from prefdelta.recipe import Sampling
-from prefdelta.records import Item
-from prefdelta.sampling.local import TransformersSampler
-from prefdelta.sampling.request import Sampler
-from prefdelta.search import Environment
 
 SamplerFor = Callable[[Sampling, Environment | None], Sampler]
 
@@ -31,7 +31,7 @@ class Backend(Protocol):
     """Gives answers of a base model and of its variants."""
 
     def variant(
-        self, adapter: Path | MemoryAdapter | str | None, scale: float, probes: Sequence[Item]
+        self, adapter: Path | LoraAdapter | str | None, scale: float, probes: Sequence[Item]
     ) -> AbstractContextManager[SamplerFor]:
         """Samplers of the base with ``scale`` times the adapter, for the length of a ``with`` block.
 
@@ -49,7 +49,7 @@ class LocalBackend:
 
     @contextmanager
     def variant(
-        self, adapter: Path | MemoryAdapter | str | None, scale: float, probes: Sequence[Item]
+        self, adapter: Path | LoraAdapter | str | None, scale: float, probes: Sequence[Item]
     ) -> Iterator[SamplerFor]:
         """See :class:`Backend`; the base is left bit for bit as it was."""
         if isinstance(adapter, str):
@@ -67,7 +67,7 @@ class LocalBackend:
         return [loaded.model(input_ids=torch.tensor([row], device=loaded.model.device)).logits for row in rows]
 
 
-def _check_effect(before: Sequence[Tensor], after: Sequence[Tensor], adapter: Path | MemoryAdapter) -> None:
+def _check_effect(before: Sequence[Tensor], after: Sequence[Tensor], adapter: Path | LoraAdapter) -> None:
     """Serving stacks have been seen to ignore an adapter silently; its scores would be the base's."""
     if any(not torch.equal(old, new) for old, new in zip(before, after, strict=True)):
         return

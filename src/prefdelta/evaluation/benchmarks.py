@@ -1,19 +1,34 @@
-"""Which items a benchmark has for choosing (validation) and which for reporting (test)."""
+"""Which items a benchmark has for choosing (validation) and which for reporting (test).
+
+Another package adds a whole benchmark, items with their scorer, by an entry point of the group
+``prefdelta.benchmarks``; see ``docs/extending.md``.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.evaluation.evaluator import Scoring
-from prefdelta.recipe import Benchmark, Sampling
-from prefdelta.records import Item
-from prefdelta.sampling.prompts import load_questions, undressed
+from prefdelta.core.config import Config
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, Pair, read_rows
+from prefdelta.core.registry import NoOptions, Registry, find_configured
+from prefdelta.evaluation.instructions import InstructionOptions, instructions
+from prefdelta.generation.prompts import load_questions, undressed
+from prefdelta.recipe import Benchmark, Named, Sampling
+
+if TYPE_CHECKING:
+    from prefdelta.evaluation.evaluator import Scoring
 
 Split = Literal["validation", "test"]
+
+Asked = TypeVar("Asked", Item, Pair)
+
+EXACT_MATCH = Named(name="exact-match")
+"""The scorer where a recipe names none."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +37,38 @@ class Prepared:
 
     Attributes:
         items: the questions.
-        scorer: a key of ``SCORERS``, or a function.
+        scorer: a scorer's name and options, or a function.
         sampling: how the answers are drawn, if the benchmark has its own way; else as everything is.
     """
 
     items: list[Item]
-    scorer: str | Scoring
+    scorer: Named | Scoring
     sampling: Sampling | None = None
+
+
+@dataclass(frozen=True)
+class BenchmarkSource:
+    """A registered benchmark.
+
+    Attributes:
+        name: what recipes call it.
+        items: ``options -> items``, the same on every machine; validation and test items are drawn from them.
+        scorer: how answers are scored, if the recipe does not say otherwise.
+        options: the model of its options.
+    """
+
+    name: str
+    items: Callable[[Any], Sequence[Item]]
+    scorer: Named | Scoring
+    options: type[Config] = NoOptions
+
+
+BENCHMARKS: Registry[BenchmarkSource] = Registry("benchmark", "prefdelta.benchmarks")
+
+
+BENCHMARKS.register(
+    "instructions", BenchmarkSource("instructions", instructions, Named(name="instructions"), InstructionOptions)
+)
 
 
 def prepare(benchmark: Benchmark, split: Split, sampling: Sampling) -> Prepared:
@@ -37,9 +77,12 @@ def prepare(benchmark: Benchmark, split: Split, sampling: Sampling) -> Prepared:
     Raises:
         PrefdeltaError: as :func:`benchmark_items`.
     """
+    if benchmark.benchmark is not None:
+        source, _ = find_configured(BENCHMARKS, benchmark.benchmark)
+        return Prepared(benchmark_items(benchmark, split), benchmark.scorer or source.scorer)
     if benchmark.lm_eval is None:
-        return Prepared(benchmark_items(benchmark, split), benchmark.scorer)
-    from prefdelta.evaluation.harness.benchmark import load_harness
+        return Prepared(benchmark_items(benchmark, split), benchmark.scorer or EXACT_MATCH)
+    from prefdelta.evaluation.lm_eval.benchmark import load_harness
 
     harness = load_harness(benchmark.lm_eval)
     return Prepared(benchmark_items(benchmark, split), harness.scorer, harness.sampling(sampling))
@@ -55,15 +98,20 @@ def benchmark_items(benchmark: Benchmark, split: Split) -> list[Item]:
 
     Raises:
         PrefdeltaError: the source has no item left for this side, repeats an item id, or shares an item between its
-            two splits.
+            two splits; or it is made of pairs.
     """
     count = benchmark.validation if split == "validation" else benchmark.test
     if count == 0:
         return []
     if benchmark.lm_eval is not None:
-        from prefdelta.evaluation.harness.benchmark import load_harness
+        from prefdelta.evaluation.lm_eval.benchmark import load_harness
 
         return _side(benchmark, split, drawn(load_harness(benchmark.lm_eval).items))
+    if benchmark.benchmark is not None:
+        source, options = find_configured(BENCHMARKS, benchmark.benchmark)
+        return _side(benchmark, split, drawn(list(source.items(options))))
+    if benchmark.pairs is not None:
+        raise PrefdeltaError(f"benchmark {benchmark.name!r} is made of pairs, which are compared and not answered.")
     if benchmark.questions.source.startswith("micro:"):
         return load_questions(benchmark.questions.model_copy(update={"split": split}), count)
     if benchmark.validation_split is None:
@@ -80,6 +128,25 @@ def benchmark_items(benchmark: Benchmark, split: Split) -> list[Item]:
     return _some(benchmark, split, drawn(validation if split == "validation" else test)[:count])
 
 
+def answered_items(benchmarks: Sequence[Benchmark], split: Split) -> dict[str, list[Item]]:
+    """The items of one side of each benchmark that is answered; benchmarks of pairs are left out.
+
+    Raises:
+        PrefdeltaError: as :func:`benchmark_items`.
+    """
+    return {entry.name: benchmark_items(entry, split) for entry in benchmarks if entry.pairs is None}
+
+
+def benchmark_pairs(benchmark: Benchmark, split: Split, file: Path) -> list[Pair]:
+    """The pairs of one side of a benchmark of preference pairs, drawn from a file as items are.
+
+    Raises:
+        PrefdeltaError: the file cannot be read, repeats an id, or has no pair left for this side.
+    """
+    count = benchmark.validation if split == "validation" else benchmark.test
+    return _side(benchmark, split, drawn(_distinct(benchmark, read_rows(file, Pair)))) if count else []
+
+
 def evaluation_texts(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
     """The questions of both sides of each benchmark, without template, system prompt and worked examples.
 
@@ -88,25 +155,32 @@ def evaluation_texts(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for benchmark in benchmarks:
+        if benchmark.pairs is not None:
+            # Pairs that a delta holds out answer the domain's own prompts, which are set aside for them.
+            if benchmark.pairs.path is not None:
+                pairs = read_rows(Path(benchmark.pairs.path), Pair)
+                found[benchmark.name] = [undressed(pair.prompt, None) for pair in pairs]
+            continue
         items = [*benchmark_items(benchmark, "validation"), *benchmark_items(benchmark, "test")]
-        dressed_by = benchmark.questions if benchmark.lm_eval is None else None
+        made = benchmark.lm_eval is not None or benchmark.benchmark is not None
+        dressed_by = None if made else benchmark.questions
         found[benchmark.name] = [undressed(item.messages, dressed_by) for item in items]
     return found
 
 
-def drawn(items: Sequence[Item]) -> list[Item]:
-    """Items in the order of a hash of their id."""
+def drawn(items: Sequence[Asked]) -> list[Asked]:
+    """Items or pairs in the order of a hash of their id."""
     return sorted(items, key=lambda item: (hashlib.sha256(item.id.encode()).digest(), item.id))
 
 
-def _side(benchmark: Benchmark, split: Split, items: list[Item]) -> list[Item]:
+def _side(benchmark: Benchmark, split: Split, items: list[Asked]) -> list[Asked]:
     """One side of an undivided source, of which validation takes the first items."""
     if split == "validation":
         return _some(benchmark, split, items[: benchmark.validation])
     return _some(benchmark, split, items[benchmark.validation :][: benchmark.test])
 
 
-def _some(benchmark: Benchmark, split: Split, items: list[Item]) -> list[Item]:
+def _some(benchmark: Benchmark, split: Split, items: list[Asked]) -> list[Asked]:
     if not items:
         raise PrefdeltaError(
             f"benchmark {benchmark.name!r}: no {split} item is left in {benchmark.questions.source}; "
@@ -116,7 +190,10 @@ def _some(benchmark: Benchmark, split: Split, items: list[Item]) -> list[Item]:
 
 
 def _read(benchmark: Benchmark, split: str | None) -> list[Item]:
-    items = load_questions(benchmark.questions.model_copy(update={"split": split}))
+    return _distinct(benchmark, load_questions(benchmark.questions.model_copy(update={"split": split})))
+
+
+def _distinct(benchmark: Benchmark, items: list[Asked]) -> list[Asked]:
     seen: set[str] = set()
     for item in items:
         if item.id in seen:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
-from prefdelta.adapter import MemoryAdapter
+from prefdelta.adapters import LoraAdapter
+from prefdelta.agent import Environment
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import replace_text
+from prefdelta.core.models import LoadedModel
+from prefdelta.core.records import Item, Record, Sample, check_number, digest, to_json
+from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.evaluation.backends import Backend, LocalBackend
-from prefdelta.evaluation.record import record_of
-from prefdelta.evaluation.scoring import SCORERS, Score
-from prefdelta.evaluation.work import Job, shards_of
-from prefdelta.models import LoadedModel
-from prefdelta.recipe import Sampling
-from prefdelta.records import Item, Record, Sample, to_json
-from prefdelta.sampling.request import Request, Sampler
-from prefdelta.search import Environment
-from prefdelta.store import replace_text
+from prefdelta.evaluation.score_table import BEHAVIOUR
+from prefdelta.evaluation.scoring import Score, answer_start, score_all
+from prefdelta.evaluation.search_measures import measures
+from prefdelta.generation.request import Request, Sampler
+from prefdelta.recipe import Named, Sampling
 
 Behaviours = Callable[[Item, Sample], Mapping[str, bool]]
 
@@ -40,6 +41,18 @@ class Scoring(Protocol):
 
 Progress = Callable[[int, int], None]
 
+_SHARD_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One answer wanted: an item of benchmark ``task``, how it is drawn, and what may be searched."""
+
+    task: str
+    item: Item
+    sampling: Sampling
+    search: Environment | None
+
 
 class Evaluator:
     """Answers benchmark items with a base model, bare or with an adapter on it, and scores the answers.
@@ -57,10 +70,10 @@ class Evaluator:
 
     def evaluate(
         self,
-        adapter: Path | MemoryAdapter | str | None,
+        adapter: Path | LoraAdapter | str | None,
         scale: float,
         items: Mapping[str, Sequence[Item]],
-        scorers: Mapping[str, str | Scoring],
+        scorers: Mapping[str, str | Named | Scoring],
         sampling: Sampling | Mapping[str, Sampling],
         search: Environment | None = None,
         *,
@@ -77,7 +90,7 @@ class Evaluator:
                 base.
             scale: λ, by which the adapter's update is multiplied.
             items: the items of each benchmark, by its name, which becomes the records' ``task``.
-            scorers: the scorer of each benchmark: a key of ``SCORERS``, or a function.
+            scorers: the scorer of each benchmark: a key of ``SCORERS``, with or without options, or a function.
             sampling: how answers are drawn, for all benchmarks or by name; its own ``seed`` is not used.
             search: what may be searched, and how; only by the benchmarks whose scorer is one of ``SCORERS``.
             seed: of the random numbers.
@@ -85,16 +98,16 @@ class Evaluator:
         Raises:
             PrefdeltaError: the adapter does not fit the base, or changes nothing although it is not zero.
         """
-        shards = shards_of(_jobs(items, scorers, sampling, search))
+        shards = _shards_of(_jobs(items, scorers, sampling, search))
         return [record for _, records in self._run(adapter, scale, shards, scorers, seed, ()) for record in records]
 
     def evaluate_to_folder(
         self,
         folder: Path,
-        adapter: Path | MemoryAdapter | str | None,
+        adapter: Path | LoraAdapter | str | None,
         scale: float,
         items: Mapping[str, Sequence[Item]],
-        scorers: Mapping[str, str | Scoring],
+        scorers: Mapping[str, str | Named | Scoring],
         sampling: Sampling | Mapping[str, Sampling],
         search: Environment | None = None,
         *,
@@ -103,37 +116,41 @@ class Evaluator:
     ) -> None:
         """:meth:`evaluate`, written to ``records.jsonl`` in ``folder`` and resumable.
 
-        Records are first kept in fixed shards, ``shards/00000.jsonl`` and so on; a run that was killed skips the
-        finished ones and ends with the same bytes as one that was not. ``progress`` is called with the number of
-        items done and in all.
+        Records are kept in ``records.kept-rows``, shard by shard; a run that was killed skips the finished ones and
+        ends with the same bytes as one that was not. The file goes when the artifact is complete. ``progress`` is
+        called with the number of items answered and in all, also within a shard.
         """
-        joined = folder / "joined.jsonl"
-        if not joined.is_file():
-            shards = shards_of(_jobs(items, scorers, sampling, search))
-            paths = [folder / "shards" / f"{number:05}.jsonl" for number in range(len(shards))]
-            done = {number for number, path in enumerate(paths) if path.is_file()}
-            finished, total = sum(len(shards[number]) for number in done), sum(map(len, shards))
-            for number, records in self._run(adapter, scale, shards, scorers, seed, done):
-                replace_text(paths[number], "".join(to_json(record) + "\n" for record in records))
-                finished += len(records)
-                if progress is not None:
-                    progress(finished, total)
-            replace_text(joined, "".join(path.read_text(encoding="utf-8") for path in paths))
-        # records.jsonl appears last: where it is, nothing else is left to be done.
-        if (folder / "shards").is_dir():
-            shutil.rmtree(folder / "shards")
-        os.replace(joined, folder / "records.jsonl")
+        shards = _shards_of(_jobs(items, scorers, sampling, search))
+        rows = ResumableRows(folder / "records.kept-rows")
+        done = {number for number in range(len(shards)) if str(number) in rows.found}
+        finished, total = sum(len(shards[number]) for number in done), sum(map(len, shards))
+
+        def within(answered: int) -> None:
+            if progress is not None:
+                progress(finished + answered, total)
+
+        for number, records in self._run(adapter, scale, shards, scorers, seed, done, within):
+            rows.add([(str(number), records)])
+            finished += len(records)
+            if progress is not None:
+                progress(finished, total)
+        records = [record for number in range(len(shards)) for record in rows.found[str(number)]]
+        replace_text(folder / "records.jsonl", "".join(to_json(record) + "\n" for record in records))
 
     def _run(
         self,
-        adapter: Path | MemoryAdapter | str | None,
+        adapter: Path | LoraAdapter | str | None,
         scale: float,
         shards: Sequence[Sequence[Job]],
-        scorers: Mapping[str, str | Scoring],
+        scorers: Mapping[str, str | Named | Scoring],
         seed: int,
         done: Container[int],
+        within: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[int, list[Record]]]:
-        """Yield (shard number, its records) for each shard that is not done yet."""
+        """Yield (shard number, its records) for each shard that is not done yet.
+
+        ``within`` is called with the number of answers that there are to a shard, until it has them all.
+        """
         todo = [number for number in range(len(shards)) if number not in done]
         if not todo:
             return
@@ -142,11 +159,11 @@ class Evaluator:
             for number in todo:
                 jobs = shards[number]
                 requests = [Request(job.item, _request_seed(seed, job)) for job in jobs]
-                answers = _answers(sampler_for(jobs[0].sampling, jobs[0].search), requests)
+                answers = _answers(sampler_for(jobs[0].sampling, jobs[0].search), requests, within)
                 yield number, self._records(jobs, answers, scorers)
 
     def _records(
-        self, jobs: Sequence[Job], answers: Sequence[Sample], scorers: Mapping[str, str | Scoring]
+        self, jobs: Sequence[Job], answers: Sequence[Sample], scorers: Mapping[str, str | Named | Scoring]
     ) -> list[Record]:
         records = []
         for task, pairs in groupby(zip(jobs, answers, strict=True), key=lambda pair: pair[0].task):
@@ -154,37 +171,84 @@ class Evaluator:
             scorer = scorers[task]
             name = scorer if isinstance(scorer, str) else scorer.name
             scores = _scores(scorer, [job.item for job in mine], samples)
+            _check_scores(name, scores, mine)
             for job, sample, score in zip(mine, samples, scores, strict=True):
                 shown = self._behaviours(job.item, sample) if self._behaviours is not None else {}
-                records.append(record_of(job, sample, score, name, shown))
+                records.append(_record_of(job, sample, score, name, shown))
         return records
 
 
-def _scores(scorer: str | Scoring, items: Sequence[Item], samples: Sequence[Sample]) -> list[Score]:
-    if isinstance(scorer, str):
-        return [SCORERS[scorer](sample, item.answers) for item, sample in zip(items, samples, strict=True)]
+def _scores(scorer: str | Named | Scoring, items: Sequence[Item], samples: Sequence[Sample]) -> list[Score]:
+    if isinstance(scorer, str | Named):
+        return score_all(scorer, ((sample, item.answers) for item, sample in zip(items, samples, strict=True)))
     return scorer(items, samples)
+
+
+def _check_scores(scorer: str, scores: Sequence[Score], jobs: Sequence[Job]) -> None:
+    for score, job in zip(scores, jobs, strict=True):
+        try:
+            check_number(score.value, "score", 0, 1)
+        except ValueError as error:
+            raise PrefdeltaError(
+                f"the scorer {scorer!r} cannot be used: for item {job.item.id!r} of {job.task!r} its {error}."
+            ) from error
 
 
 def _jobs(
     items: Mapping[str, Sequence[Item]],
-    scorers: Mapping[str, str | Scoring],
+    scorers: Mapping[str, str | Named | Scoring],
     sampling: Sampling | Mapping[str, Sampling],
     search: Environment | None,
 ) -> list[Job]:
     jobs = []
     for task, entries in items.items():
         drawn = sampling if isinstance(sampling, Sampling) else sampling[task]
-        searched = search if isinstance(scorers[task], str) else None
+        searched = search if isinstance(scorers[task], str | Named) else None
         asked = searched.dressed(entries) if searched is not None else entries
         jobs += [Job(task, item, drawn, searched) for item in asked]
     return jobs
 
 
-def _answers(sampler: Sampler, requests: Sequence[Request]) -> list[Sample]:
+def _shards_of(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in their order, cut into shards whose jobs are all drawn alike.
+
+    Shards do not depend on what was done before, because the numbers of a batch may differ in the last bit with the
+    batch's composition.
+    """
+    shards = []
+    for _, alike in groupby(jobs, key=lambda job: (job.sampling, job.search is None)):
+        rows = list(alike)
+        size = _SHARD_BATCHES * rows[0].sampling.batch_size
+        shards += [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+    return shards
+
+
+def _record_of(job: Job, sample: Sample, score: Score, scorer: str, shown: Mapping[str, bool]) -> Record:
+    """The record of one answer; ``scorer`` gave the score, and ``shown`` says which behaviours it shows."""
+    extra = dict(score.extra)
+    if job.search is not None:
+        extra |= measures(sample, job.item.answers)
+    return Record(
+        task=job.task,
+        item=job.item.id,
+        score=score.value,
+        parsed=score.parsed,
+        output=sample.text,
+        truncated=sample.finish == "length",
+        tokens=sample.tokens,
+        extra={**extra, **{BEHAVIOUR + name: float(value) for name, value in shown.items()}},
+        prompt_hash=digest({"messages": job.item.messages, "thinking": sample.thinking}),
+        answer_start=answer_start(sample),
+        scorer=scorer,
+    )
+
+
+def _answers(sampler: Sampler, requests: Sequence[Request], within: Callable[[int], None] | None) -> list[Sample]:
     found: dict[int, Sample] = {}
     for part in sampler.stream(requests):
         found.update(part)
+        if within is not None and len(found) < len(requests):
+            within(len(found))
     return [found[place] for place in range(len(requests))]
 
 

@@ -7,6 +7,8 @@ An answer that the token budget cut off (``finish == "length"``) may still hold 
 ``<answer>``, a ``\\boxed{}``, "the answer is (B)"), and then that counts. The guesses that need the end of the text
 (its last number, its last letter in brackets) are not made on such an answer: the last number of an unfinished
 derivation is an intermediate result. It then counts as unparsed and scores 0.
+
+Another package adds a scorer by an entry point of the group ``prefdelta.scorers``; see ``docs/extending.md``.
 """
 
 from __future__ import annotations
@@ -14,11 +16,25 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from prefdelta.records import Sample
+from prefdelta.core.config import Config, Named
+from prefdelta.core.records import Sample
+from prefdelta.core.registry import NoOptions, Registry, find_configured
+from prefdelta.evaluation.extraction import (
+    complete,
+    exact_number,
+    formal_mark,
+    last_letter,
+    last_number,
+    marked_letter,
+    marked_number,
+    stated_number,
+    tagged,
+)
 
 
 class Score(NamedTuple):
@@ -29,9 +45,51 @@ class Score(NamedTuple):
     extra: Mapping[str, float] = {}
 
 
-Scorer = Callable[[Sample, Sequence[str]], Score]
+Function = Callable[..., Score]
 
-_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+
+@dataclass(frozen=True)
+class Scorer:
+    """A registered scorer.
+
+    Attributes:
+        name: what recipes and records call it.
+        function: ``(sample, gold answers) -> Score``; one that has options gets them as the third argument.
+        options: the model of its options.
+    """
+
+    name: str
+    function: Function
+    options: type[Config] = NoOptions
+
+    def __call__(self, sample: Sample, answers: Sequence[str], options: Config | None = None) -> Score:
+        """Score one answer."""
+        if self.options is NoOptions:
+            return self.function(sample, answers)
+        return self.function(sample, answers, options or self.options())
+
+
+SCORERS: Registry[Scorer] = Registry("scorer", "prefdelta.scorers")
+
+
+def scorer(name: str, options: type[Config] = NoOptions) -> Callable[[Function], Function]:
+    """Register the decorated function as a scorer; see :class:`Scorer`."""
+
+    def register(function: Function) -> Function:
+        SCORERS.register(name, Scorer(name, function, options))
+        return function
+
+    return register
+
+
+def score_all(named: Named | str, answers: Iterable[tuple[Sample, Sequence[str]]]) -> list[Score]:
+    """Scores of answers, each given with its gold answers, by a scorer's name and options.
+
+    Raises:
+        PrefdeltaError: the scorer or one of its options is unknown, or an option has a bad value.
+    """
+    found, options = find_configured(SCORERS, named)
+    return [found(sample, golds, options) for sample, golds in answers]
 
 
 def answer_text(sample: Sample) -> str:
@@ -53,6 +111,7 @@ def answer_start(sample: Sample) -> int:
     return len(sample.text) if sample.thinking else 0
 
 
+@scorer("exact-match")
 def exact_match(sample: Sample, answers: Sequence[str]) -> Score:
     """1 if the text inside the last ``<answer>…</answer>``, stripped, equals a gold answer."""
     parsed = _tagged(sample)
@@ -61,6 +120,7 @@ def exact_match(sample: Sample, answers: Sequence[str]) -> Score:
     return Score(float(parsed in {answer.strip() for answer in answers}), parsed)
 
 
+@scorer("token-f1")
 def token_f1(sample: Sample, answers: Sequence[str]) -> Score:
     """Token F1 of the text inside the last ``<answer>…</answer>``, the best over the gold answers.
 
@@ -80,51 +140,46 @@ def token_f1(sample: Sample, answers: Sequence[str]) -> Score:
     return Score(max((_f1(found, gold) for gold in golds), default=0.0), parsed, extra)
 
 
+@scorer("final-number")
 def final_number(sample: Sample, answers: Sequence[str]) -> Score:
     r"""1 if the number the answer ends with equals a gold answer.
 
-    Looked for, in this order: the last ``\boxed{…}``, the last ``<answer>…</answer>``, the last number of the text.
-    Thousands commas, currency and per cent signs are ignored; fractions (``3/4``, ``\frac{3}{4}``) are exact. A gold
-    answer may be a GSM8K solution, ``… #### 18``. A gold answer that is no number (``x^2+1``) must be met by the
-    marked text exactly, spaces aside.
+    Looked for, in this order: the last ``\boxed{…}``, the last ``<answer>…</answer>``, the last ``#### …``, the last
+    "the answer is …", the last number of the text. Thousands separators, currency, per cent signs and units are
+    ignored; fractions (``3/4``, ``\frac{3}{4}``, ``1 1/2``) and powers of ten are exact. A gold answer may be a GSM8K
+    solution, ``… #### 18``. A gold answer that is no number (``x^2+1``) must be met by the marked text exactly, spaces
+    aside.
     """
-    text = answer_text(sample)
-    marked = _boxed(text)
-    if marked is None:
-        marked = _tagged(sample)
-    if marked is None and sample.finish == "length":
-        return Score(0.0, None)
-    number = last_number(text if marked is None else marked)
-    if marked is None and number is None:
-        return Score(0.0, None)
-    parsed = marked.strip() if marked is not None else str(number)
+    text = _readable(sample)
+    marked = formal_mark(text)
+    if marked is not None:
+        number = marked_number(marked)
+        parsed = marked.strip()
+    else:
+        number = stated_number(text)
+        if number is None and sample.finish != "length":
+            number = last_number(text)
+        if number is None:
+            return Score(0.0, None)
+        parsed = str(number)
     return Score(float(any(_equals(number, marked, gold) for gold in answers)), parsed)
 
 
+@scorer("choice")
 def choice(sample: Sample, answers: Sequence[str]) -> Score:
-    """1 if the letter chosen (A to J) is the gold letter.
+    r"""1 if the letter chosen (A to J) is the gold letter.
 
-    Looked for, in this order: the last "answer is (X)" or "Answer: X", a letter inside the last
-    ``<answer>…</answer>``, the last ``(X)`` of the text.
+    The last mark counts: ``\boxed{X}``, ``<answer>X</answer>``, "the answer is (X)", "Answer: X". Without a mark, a
+    finished answer is read that consists of a letter, or ends with one in brackets that it does not reject. An answer
+    that names several letters names none.
     """
-    text = answer_text(sample)
-    letters = _STATED.findall(text)
-    if not letters:
-        tagged = _tagged(sample)
-        letters = _LONE_LETTER.findall(tagged) if tagged is not None else []
-    if not letters and sample.finish == "stop":
-        letters = _BRACKETED.findall(text)
-    if not letters:
+    text = _readable(sample)
+    letter = marked_letter(text)
+    if letter is None and sample.finish != "length":
+        letter = last_letter(text)
+    if letter is None:
         return Score(0.0, None)
-    return Score(float(letters[-1] in {answer.strip() for answer in answers}), letters[-1])
-
-
-SCORERS: dict[str, Scorer] = {
-    "exact-match": exact_match,
-    "final-number": final_number,
-    "choice": choice,
-    "token-f1": token_f1,
-}
+    return Score(float(letter in {answer.strip() for answer in answers}), letter)
 
 
 def normalise(text: str) -> str:
@@ -133,60 +188,23 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
-def last_number(text: str) -> Fraction | None:
-    """The last number in a text, exactly, or ``None``."""
-    found = None
-    for match in _NUMBER.finditer(text):
-        found = match
-    return _value(found) if found is not None else None
-
-
-_STATED = re.compile(r"(?i:\banswer(?:\s+is|\s*:)+)[\s:*$]*\(?([A-J])\b(?!['’])")
-_LONE_LETTER = re.compile(r"(?<![A-Za-z])([A-J])(?![A-Za-z])")
-_BRACKETED = re.compile(r"\(([A-J])\)")
-
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
-_PLAIN = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
-_NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)}\].])[-−])?(?:\\?\$\s?)?"
-    rf"(?:\\[dt]?frac\{{(?P<top>\d+)\}}\{{(?P<bottom>\d+)\}}|(?P<number>{_PLAIN})(?:/(?P<divisor>{_PLAIN}))?)"
-)
-
-
-def _value(match: re.Match[str]) -> Fraction | None:
-    top = match["top"] or match["number"]
-    bottom = match["bottom"] or match["divisor"] or "1"
-    divisor = Fraction(bottom.replace(",", ""))
-    if divisor == 0:
-        return None
-    value = Fraction(top.replace(",", "")) / divisor
-    return -value if match["sign"] else value
+def _readable(sample: Sample) -> str:
+    """The text of an answer in which marks are looked for."""
+    text = answer_text(sample)
+    return complete(text) if sample.finish == "length" else text
 
 
 def _equals(number: Fraction | None, marked: str | None, gold: str) -> bool:
     wanted = gold.rpartition("####")[2].strip()
-    match = _NUMBER.fullmatch(wanted.rstrip("%").removesuffix("\\").rstrip())
-    if match is not None:
-        return number is not None and number == _value(match)
+    value = exact_number(wanted)
+    if value is not None:
+        return number == value
     return marked is not None and "".join(marked.split()) == "".join(wanted.split())
 
 
 def _tagged(sample: Sample) -> str | None:
-    found = _ANSWER.findall(answer_text(sample))
-    return found[-1].strip() if found else None
-
-
-def _boxed(text: str) -> str | None:
-    start = text.rfind(r"\boxed{")
-    while start >= 0:
-        begin = start + len(r"\boxed{")
-        depth = 1
-        for end in range(begin, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                return text[begin:end]
-        start = text.rfind(r"\boxed{", 0, start)
-    return None
+    mark = tagged(answer_text(sample))
+    return mark.text if mark is not None else None
 
 
 def _f1(found: str, gold: str) -> float:

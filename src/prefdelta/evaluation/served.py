@@ -11,15 +11,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from prefdelta.adapter import MemoryAdapter
-from prefdelta.errors import PrefdeltaError
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from prefdelta.adapters import LoraAdapter
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item
 from prefdelta.evaluation.backends import SamplerFor
-from prefdelta.openai_client import ChatClient, Completion
+from prefdelta.generation.backends import endpoint_of, server_sampler
+from prefdelta.generation.completion import Completion
+from prefdelta.generation.openai_client import ChatClient
 from prefdelta.recipe import Server
-from prefdelta.records import Item
-from prefdelta.sampling.backends import endpoint_of, server_sampler
 
 _PROBES = 8
+_TOKENS = 8
+_FAR = 10.0
+_LEVEL = 0.001
 
 
 class ServedBackend:
@@ -30,12 +37,12 @@ class ServedBackend:
 
     @contextmanager
     def variant(
-        self, adapter: Path | MemoryAdapter | str | None, scale: float, probes: Sequence[Item]
+        self, adapter: Path | LoraAdapter | str | None, scale: float, probes: Sequence[Item]
     ) -> Iterator[SamplerFor]:
         """See :class:`~prefdelta.evaluation.backends.Backend`.
 
         Raises:
-            PrefdeltaError: the adapter is no name, is to be scaled, or answers ``probes`` exactly as the base does.
+            PrefdeltaError: the adapter is no name, is to be scaled, or answers ``probes`` as the base does.
         """
         if adapter is not None and not isinstance(adapter, str):
             raise PrefdeltaError(f"a server knows adapters by name; {adapter} is to be loaded there first.")
@@ -50,26 +57,65 @@ class ServedBackend:
         yield lambda sampling, search: server_sampler(server, sampling, search)
 
     def _check_effect(self, server: Server, probes: Sequence[Item]) -> None:
-        """Compares the likeliest first tokens, with their log-probabilities, on a few questions."""
-        ours, base = _first_tokens(server, probes), _first_tokens(self._server, probes)
-        if not any(base):
+        """Compares the adapter with the base on a few questions, and the base with itself.
+
+        A server that batches rounds differently from batch to batch, so that the base itself does not give the same
+        log-probabilities twice: only what differs more than that is an effect.
+        """
+        first, second, adapted = _asked(self._server, (self._server.model, self._server.model, server.model), probes)
+        if not any(reply.logprobs for reply in first):
             warnings.warn(
                 f"{server.url} gives no log-probabilities; whether {server.model!r} has an effect is not checked.",
                 stacklevel=2,
             )
-        elif ours == base:
+            return
+        if (told := no_effect(first, second, adapted)) is not None:
             raise PrefdeltaError(
-                f"{server.url} answers {len(probes)} questions for the adapter {server.model!r} with exactly the "
-                "base's probabilities; it is not applied. Check --lora-modules and --max-lora-rank."
+                f"{server.url} answers {len(probes)} questions for the adapter {server.model!r} with the base's "
+                f"log-probabilities ({told}); it is not applied. Check --lora-modules and --max-lora-rank."
             )
 
 
-def _first_tokens(server: Server, probes: Sequence[Item]) -> list[tuple[tuple[str, float], ...]]:
-    body = {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": 5}
-    replies = ChatClient(endpoint_of(server)).ask([{**body, "messages": list(item.messages)} for item in probes])
-    found = []
-    for reply in replies:
+def no_effect(first: Sequence[Completion], second: Sequence[Completion], adapted: Sequence[Completion]) -> str | None:
+    """What says that an adapter changes nothing, or ``None`` where it does.
+
+    Args:
+        first: the base's greedy answers to some questions, with log-probabilities.
+        second: the same again: an engine that batches rounds differently from time to time.
+        adapted: the answers with the adapter.
+    """
+    noise = [_distance(*pair) for pair in zip(first, second, strict=True)]
+    effect = [_distance(*pair) for pair in zip(first, adapted, strict=True)]
+    if _is_larger(effect, noise):
+        return None
+    return f"largest difference {max(effect):.1g}; of the base from itself {max(noise):.1g}"
+
+
+def _asked(server: Server, models: Sequence[str], probes: Sequence[Item]) -> list[list[Completion]]:
+    """The models' greedy answers to the probes, all asked at once, so that they share batches."""
+    body = {"max_tokens": _TOKENS, "temperature": 0.0, "logprobs": True, "top_logprobs": 5}
+    bodies = [{**body, "model": model, "messages": list(item.messages)} for item in probes for model in models]
+    found: list[list[Completion]] = [[] for _ in models]
+    for place, reply in enumerate(ChatClient(endpoint_of(server)).ask(bodies)):
         if not isinstance(reply, Completion):
-            raise PrefdeltaError(f"{server.url} does not answer for {server.model!r}: {reply.reason}.")
-        found.append(tuple(sorted(reply.logprobs[0].items())) if reply.logprobs else ())
+            raise PrefdeltaError(f"{server.url} does not answer for {models[place % len(models)]!r}: {reply.reason}.")
+        found[place % len(models)].append(reply)
     return found
+
+
+def _distance(one: Completion, other: Completion) -> float:
+    """The mean difference of the log-probs of the likeliest tokens, over all places up to where the texts part."""
+    differences: list[float] = []
+    for ours, theirs in zip(one.logprobs, other.logprobs, strict=False):
+        common = ours.keys() & theirs.keys()
+        differences += [0.0 if ours[t] == theirs[t] else abs(ours[t] - theirs[t]) for t in common] or [1.0]
+        if next(iter(ours)) != next(iter(theirs)):
+            break
+    return float(np.mean(differences)) if differences else 0.0
+
+
+def _is_larger(effect: Sequence[float], noise: Sequence[float]) -> bool:
+    """Whether the effect is more than noise: far above all of it somewhere, or a little above it nearly everywhere."""
+    if max(effect) > _FAR * max(noise):
+        return True
+    return bool(mannwhitneyu(effect, noise, alternative="greater").pvalue < _LEVEL)

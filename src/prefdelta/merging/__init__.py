@@ -1,21 +1,23 @@
-"""Merging adapters: ``merge`` works on folders, a method from ``get_method`` on updates in memory."""
+"""Merging adapters: ``merge`` works on folders, a method from ``get_method`` on updates in memory.
 
-from prefdelta.merging import (  # noqa: F401  (importing a family registers its methods)
-    average,
-    combined,
-    gam,
-    iso,
-    lego,
-    pico,
-    regmean,
-    robustmerge,
-    spherical,
-    sums,
-    tsv,
-)
-from prefdelta.merging.engine import merge
-from prefdelta.merging.geometry import Geometry, compare
+What needs torch is imported when it is first used: names and options of methods are checked without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefdelta.core.lazy import lazily
+from prefdelta.merging.methods import catalogue  # noqa: F401  (declares the methods)
 from prefdelta.merging.registry import METHODS, Method, get_method
-from prefdelta.merging.report import MergeReport
+
+if TYPE_CHECKING:
+    from prefdelta.merging.calibrated import merge
+    from prefdelta.merging.geometry import Geometry, compare
+    from prefdelta.merging.report import MergeReport
 
 __all__ = ["METHODS", "Geometry", "MergeReport", "Method", "compare", "get_method", "merge"]
+
+__getattr__ = lazily(
+    __name__, {"Geometry": "geometry", "MergeReport": "report", "compare": "geometry", "merge": "calibrated"}
+)

@@ -13,19 +13,18 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from prefdelta.adapter import SERVABLE_RANKS, Adapter, AdapterInfo, staged_folder, write_files
-from prefdelta.adapter.config import common_info
-from prefdelta.adapter.writer import DTYPE_NAMES
-from prefdelta.errors import PrefdeltaError, did_you_mean
-from prefdelta.lowrank import LowRank
-from prefdelta.merging.gram import inner_products
-from prefdelta.merging.inputs import check_arguments, common_modules, updates_of
-from prefdelta.merging.labels import tell_apart
-from prefdelta.merging.registry import Method, Options, get_method
+from prefdelta.adapters import SERVABLE_RANKS, Adapter, AdapterInfo, write_files
+from prefdelta.adapters.config import common_info
+from prefdelta.adapters.writer import DTYPE_NAMES
+from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.outputs import staged_folder
+from prefdelta.linalg.lowrank import LowRank
+from prefdelta.linalg.threads import one_thread
+from prefdelta.merging.inputs import Inputs, kept_copies, prepare, updates_of
+from prefdelta.merging.registry import Options
 from prefdelta.merging.report import MergeReport, model_card
 from prefdelta.merging.scale import Scale
-from prefdelta.merging.tally import Measured, Result, Tally, compared
-from prefdelta.merging.threads import one_thread
+from prefdelta.merging.statistics import Measured, MergeStatistics, Result, compared
 
 REPORT_NAME = "prefdelta_merge.json"
 
@@ -77,34 +76,35 @@ def merge(
         PrefdeltaError: an input cannot be read, inputs do not fit together, an argument is wrong, or the output
             cannot be written. Nothing is left behind.
     """
-    chosen = get_method(method)
-    checked = chosen.parse(options)
     target = Path(output)
-    opened = [Adapter.open(path) for path in adapters]
-    check_arguments(opened, target, weights, scale, rank, extra_weights)
-    stored = stored_dtype(dtype, opened)
-    labels = tell_apart([adapter.path for adapter in opened])
-    modules = common_modules(opened, labels)
-    info = merged_info(opened)
-
-    factors = [1.0] * len(opened) if weights is None else list(weights)
-    walk = Walk(opened, chosen, checked, factors, scale, rank, stored, compare)
-    tally = Tally(opened, labels, factors)
+    inputs = prepare(
+        adapters,
+        target,
+        method=method,
+        options=options,
+        weights=weights,
+        scale=scale,
+        rank=rank,
+        extra_weights=extra_weights,
+    )
+    copies = kept_copies(inputs.adapters) if extra_weights == "refuse" else {}
+    stored = stored_dtype(dtype, inputs.adapters)
+    info = merged_info(inputs.adapters)
+    walk = Walk(inputs, scale, rank, stored, compare)
+    statistics = MergeStatistics(inputs)
     with (
         staged_folder(target, overwrite=overwrite) as folder,
         one_thread(),
         ThreadPoolExecutor(1) as beside,  # hashing reads all inputs once more, best while the merge waits for the disk
     ):
-        hashing = [beside.submit(getattr, adapter, "fingerprint") for adapter in opened]
-        stream = walk.stream(modules, tally, progress)
+        hashing = [beside.submit(getattr, adapter, "fingerprint") for adapter in inputs.adapters]
+        stream = walk.stream(statistics, progress)
         padding: int | Literal["servable"] | None = "servable" if rank == "servable" else rank
-        ranks = write_files(folder, stream, like=info, dtype=stored, rank=padding, names=modules)
+        ranks = write_files(folder, stream, like=info, dtype=stored, rank=padding, names=inputs.modules, copies=copies)
         for hashed in hashing:
             hashed.result()
-        report = tally.report(
+        report = statistics.report(
             info,
-            method=chosen,
-            options=checked,
             scale=scale,
             rank=rank,
             dtype=str(stored).removeprefix("torch."),
@@ -127,28 +127,23 @@ class Walk:
 
     def __init__(
         self,
-        adapters: Sequence[Adapter],
-        method: Method,
-        options: Options,
-        weights: Sequence[float],
+        inputs: Inputs,
         scale: Scale,
         rank: int | str | None,
         dtype: torch.dtype,
         compare: bool | None = None,
     ) -> None:
-        self._adapters = adapters
-        self._method = method
-        self._options = options
-        self._weights = weights
+        self._inputs = inputs
         self._scale = scale
         self._rank = rank
         self._dtype = dtype
-        self._pairs = len(adapters) <= _FEW if compare is None else compare
+        self._pairs = len(inputs.adapters) <= _FEW if compare is None else compare
 
     def stream(
-        self, modules: Sequence[str], tally: Tally, progress: Callable[[int, int], None] | None
+        self, statistics: MergeStatistics, progress: Callable[[int, int], None] | None
     ) -> Iterator[tuple[str, LowRank]]:
-        """Merge module by module, a few at a time; results come, and are counted, in the order of ``modules``."""
+        """Merge module by module, a few at a time; results come, and are counted, in the modules' order."""
+        modules = self._inputs.modules
         workers = min(_WORKERS, os.cpu_count() or 1)
         waiting: deque[Future[_Done]] = deque()
         left = iter(modules)
@@ -156,7 +151,7 @@ class Walk:
             waiting.extend(pool.submit(self._merge_module, module) for module in islice(left, _AHEAD))
             for count in range(1, len(modules) + 1):
                 done = waiting.popleft().result()
-                tally.add(done.measured)
+                statistics.add(done.measured)
                 yield done.measured.entry.module, done.delta
                 waiting.extend(pool.submit(self._merge_module, module) for module in islice(left, 1))
                 if progress is not None:
@@ -164,18 +159,19 @@ class Walk:
 
     def _merge_module(self, module: str) -> _Done:
         """Load, merge, cut, scale. Pure but for reading, so that it may run on any thread."""
-        present, deltas = updates_of(self._adapters, module)
+        inputs = self._inputs
+        present, deltas = updates_of(inputs.adapters, module)
         if self._pairs:
             deltas.multiply_pairs()
-        merged = self._method.run(deltas, weights=self._weights, options=self._options, module=module)
+        merged = inputs.method.run(deltas, weights=inputs.weights, options=inputs.options, module=module)
         delta, kept = merged.delta, merged.notes.get("kept_energy", 1.0)
         limit = SERVABLE_RANKS[-1] if self._rank == "servable" else self._rank
         if isinstance(limit, int) and delta.rank > limit:
             delta, left = delta.truncated(limit)
             kept *= left
-        inner = inner_products(delta, deltas)
+        inner = deltas.inner(delta).tolist()
         result = Result(module, delta.shape, delta.rank, delta.norm(), inner, kept, merged.notes)
-        measured = compared(result, present, deltas, weights=self._weights, scale=self._scale)
+        measured = compared(result, present, deltas, weights=inputs.weights, scale=self._scale)
         return _Done(measured, delta.scaled(measured.entry.scale).balanced().to(self._dtype))
 
 

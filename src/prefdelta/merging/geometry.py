@@ -1,4 +1,4 @@
-"""How adapters lie to one another: norms, cosines, shared subspaces."""
+"""The geometry of several adapters: norms, cosine similarities, shared subspaces."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from prefdelta.adapter import Adapter
-from prefdelta.lowrank import LowRank
-from prefdelta.merging.labels import tell_apart
-from prefdelta.merging.threads import one_thread
+from prefdelta.adapters import Adapter
+from prefdelta.core.names import tell_apart
+from prefdelta.linalg.lowrank import LowRank
+from prefdelta.linalg.threads import one_thread
 
 _TOLERANCE = 1e-7  # as GAM's: directions of rounding noise would otherwise count as shared or unshared ones
 

@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import torch
 
-from prefdelta.adapter import Adapter, MemoryAdapter
+from prefdelta.adapters import Adapter, MemoryAdapter
+from prefdelta.linalg.threads import one_thread
 from prefdelta.merging.engine import Walk, merged_info, stored_dtype
-from prefdelta.merging.inputs import check_arguments, common_modules
-from prefdelta.merging.labels import tell_apart
-from prefdelta.merging.registry import Options, get_method
+from prefdelta.merging.inputs import prepare, refuse_base_copies
+from prefdelta.merging.registry import Options
 from prefdelta.merging.scale import Scale
-from prefdelta.merging.tally import Tally
-from prefdelta.merging.threads import one_thread
+from prefdelta.merging.statistics import MergeStatistics
 
 
 def merge_in_memory(
@@ -33,13 +32,12 @@ def merge_in_memory(
     Raises:
         PrefdeltaError: the inputs do not fit together, or an argument is wrong.
     """
-    chosen = get_method(method)
-    checked = chosen.parse(options)
-    check_arguments(adapters, None, weights, scale, None, extra_weights)
-    labels = tell_apart([adapter.path for adapter in adapters])
-    factors = [1.0] * len(adapters) if weights is None else list(weights)
-    walk = Walk(adapters, chosen, checked, factors, scale, None, torch.float64)
+    inputs = prepare(
+        adapters, None, method=method, options=options, weights=weights, scale=scale, extra_weights=extra_weights
+    )
+    if extra_weights == "refuse":
+        refuse_base_copies(adapters)
     with one_thread():
-        updates = dict(walk.stream(common_modules(adapters, labels), Tally(adapters, labels, factors), None))
-    name = f"{method} of {', '.join(labels)}"
+        updates = dict(Walk(inputs, scale, None, torch.float64).stream(MergeStatistics(inputs), None))
+    name = f"{method} of {', '.join(inputs.labels)}"
     return MemoryAdapter(name, updates, merged_info(adapters), stored_dtype(None, adapters))

@@ -3,26 +3,41 @@
 A method is a pure function of updates, written ``f(deltas, *, weights, options) -> LowRank`` and registered with
 :func:`method`. It depends on the ΔW's only, not on how they are factored; an adapter that lacks a module takes part
 with a zero update of rank 0. Weights come as the user gave them (all 1 by default): each method says what they mean.
+Another package adds a method by an entry point of the group ``prefdelta.merge_methods``.
+
+Name, options and number of adapters of a method are known without its function, so that a mistake in them is told
+before torch is imported, which takes seconds: the methods of this package are declared in
+:mod:`prefdelta.merging.methods.catalogue`, and the module that implements one is imported when it first merges.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from prefdelta.core.config import Config
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.registry import Implementations, Registry, parse_options
 
-from prefdelta.errors import PrefdeltaError, did_you_mean
-from prefdelta.lowrank import LowRank
-from prefdelta.merging.bestrank import RowBlocks
-from prefdelta.merging.stack import Stack
+if TYPE_CHECKING:
+    from prefdelta.linalg.best_rank import RowBlocks
+    from prefdelta.linalg.lowrank import LowRank
+
+    Function = Callable[..., "LowRank | Merged"]
+    Blocks = Callable[..., RowBlocks]
 
 
-class Options(BaseModel):
+class Options(Config):
     """Base of all options models: frozen, and an unknown option is an error. By itself: no options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    def check_count(self, count: int) -> None:
+        """Refuse a number of adapters that these options do not fit.
+
+        Raises:
+            PrefdeltaError: an option names an adapter that is not there, or does not name one for each.
+        """
 
 
 @dataclass(frozen=True)
@@ -33,8 +48,24 @@ class Merged:
     notes: Mapping[str, float] = field(default_factory=dict)
 
 
-Function = Callable[..., LowRank | Merged]
-Blocks = Callable[..., RowBlocks]
+@dataclass(frozen=True)
+class Implementation:
+    """What a method computes.
+
+    Attributes:
+        function: the pure function of updates.
+        takes_module: whether the function also takes the module's name, ``module``: to seed its random numbers, or
+            to find that module's data.
+        full: for a method whose exact result has full rank, ``full(deltas, *, weights, options, module)``: that
+            result in blocks of rows, of which ``function`` gives the best approximation of limited rank.
+    """
+
+    function: Function
+    takes_module: bool = False
+    full: Blocks | None = None
+
+
+_IMPLEMENTED: Implementations[Implementation] = Implementations("merge method")
 
 
 @dataclass(frozen=True)
@@ -46,20 +77,21 @@ class Method:
         summary: one line for lists.
         paper: where it comes from.
         options: the pydantic model of its options.
-        function: the implementation.
-        takes_module: whether the function also takes the module's name, ``module``: to seed its random numbers, or
-            to find that module's data.
-        full: for a method whose exact result has full rank, ``full(deltas, *, weights, options, module)``: that
-            result in blocks of rows, of which ``function`` gives the best approximation of limited rank.
+        module: the module that implements it.
+        adapters: the least and the largest number of adapters that it merges; ``None`` for any number from the least.
     """
 
     name: str
     summary: str
     paper: str
     options: type[Options]
-    function: Function
-    takes_module: bool = False
-    full: Blocks | None = None
+    module: str
+    adapters: tuple[int, int | None] = (1, None)
+
+    @property
+    def implementation(self) -> Implementation:
+        """What it computes."""
+        return _IMPLEMENTED.of(self.name, self.module)
 
     def __call__(
         self,
@@ -85,20 +117,20 @@ class Method:
         ``module`` is its name in the model; methods with random numbers or data of their own need it.
 
         Raises:
-            PrefdeltaError: no deltas, a wrong number of weights, differing shapes, or a bad option.
+            PrefdeltaError: a wrong number of deltas or of weights, differing shapes, or a bad option.
         """
-        if not deltas:
-            raise PrefdeltaError("there is nothing to merge; give at least one adapter.")
+        from prefdelta.linalg.stack import Stack  # here, as a method is looked up without torch
+
+        checked = self.parse(options)
+        self.check_count(len(deltas), checked)
         shapes = sorted({delta.shape for delta in deltas})
         if len(shapes) > 1:
             raise PrefdeltaError(f"updates of shapes {shapes[0]} and {shapes[1]} cannot be merged.")
-        if weights is not None and len(weights) != len(deltas):
-            raise PrefdeltaError(f"{len(weights)} weights were given for {len(deltas)} adapters.")
-        result = self.function(
+        result = self.implementation.function(
             Stack.of(deltas),
-            weights=[1.0] * len(deltas) if weights is None else list(weights),
-            options=self.parse(options),
-            **({"module": module} if self.takes_module else {}),
+            weights=checked_weights(weights, len(deltas)),
+            options=checked,
+            **({"module": module} if self.implementation.takes_module else {}),
         )
         return result if isinstance(result, Merged) else Merged(result)
 
@@ -108,25 +140,65 @@ class Method:
         Raises:
             PrefdeltaError: an option is unknown or has a bad value.
         """
-        if isinstance(options, Options):
-            options = options.model_dump()
-        try:
-            return self.options.model_validate(dict(options or {}))
-        except ValidationError as error:
-            raise PrefdeltaError(f"merge method {self.name}: {self._explain(error)}") from error
+        return parse_options(self.options, options, owner=f"merge method {self.name}")
 
-    def _explain(self, error: ValidationError) -> str:
-        problem = error.errors()[0]
-        key = str(problem["loc"][0]) if problem["loc"] else ""  # deeper parts name branches of a union, not options
-        if problem["type"] != "extra_forbidden":
-            return f"option {key}: {problem['msg']}."
-        known = self.options.model_fields
-        hint = did_you_mean(key, known) if known else "it has no options."
-        return f"unknown option {key!r}; {hint}"
+    def check_count(self, count: int, options: Options) -> None:
+        """Refuse a number of adapters that the method or its options do not fit.
+
+        Raises:
+            PrefdeltaError: there are too few or too many, or an option says so.
+        """
+        if not count:
+            raise PrefdeltaError("there is nothing to merge; give at least one adapter.")
+        least, most = self.adapters
+        if count < least or (most is not None and count > most):
+            wanted = (
+                f"exactly {least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+            )
+            raise PrefdeltaError(f"merge method {self.name} takes {wanted} adapters, not {count}.")
+        options.check_count(count)
 
 
-METHODS: dict[str, Method] = {}
+def checked_weights(weights: Sequence[float] | None, count: int) -> list[float]:
+    """One finite weight for each of ``count`` adapters, all 1 if left out.
+
+    Raises:
+        PrefdeltaError: there are more or fewer, or one is not finite.
+    """
+    if weights is None:
+        return [1.0] * count
+    if len(weights) != count:
+        raise PrefdeltaError(f"{len(weights)} weights were given for {count} adapters.")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise PrefdeltaError(f"merge weights must be finite, not {list(weights)}.")
+    return list(weights)
+
+
+METHODS: Registry[Method] = Registry("merge method", "prefdelta.merge_methods")
 """All registered methods by name, in the order of registration."""
+
+
+def declare(
+    name: str,
+    *,
+    summary: str,
+    paper: str,
+    module: str,
+    options: type[Options] = Options,
+    adapters: tuple[int, int | None] = (1, None),
+) -> Method:
+    """Register a method by all but its function, which ``module`` adds by :func:`implements`."""
+    return METHODS.register(name, Method(name, summary, paper, options, module, adapters))
+
+
+def implements(name: str, *, takes_module: bool = False, full: Blocks | None = None) -> Callable[[Function], Method]:
+    """Add the function of a declared method; the decorated name becomes the :class:`Method`."""
+
+    def register(function: Function) -> Method:
+        _IMPLEMENTED.add(name, Implementation(function, takes_module, full))
+        return METHODS.find(name)
+
+    return register
 
 
 def method(
@@ -136,15 +208,14 @@ def method(
     paper: str,
     options: type[Options] = Options,
     takes_module: bool = False,
+    adapters: tuple[int, int | None] = (1, None),
     full: Blocks | None = None,
 ) -> Callable[[Function], Method]:
-    """Register a merge function under ``name``; the decorated name becomes the :class:`Method`."""
+    """Register a merge function under ``name``, both at once; the decorated name becomes the :class:`Method`."""
 
     def register(function: Function) -> Method:
-        if name in METHODS:
-            raise ValueError(f"merge method {name!r} is registered twice")
-        METHODS[name] = Method(name, summary, paper, options, function, takes_module, full)
-        return METHODS[name]
+        declare(name, summary=summary, paper=paper, module=function.__module__, options=options, adapters=adapters)
+        return implements(name, takes_module=takes_module, full=full)(function)
 
     return register
 
@@ -155,7 +226,16 @@ def get_method(name: str) -> Method:
     Raises:
         PrefdeltaError: there is none; the message names the nearest.
     """
-    try:
-        return METHODS[name]
-    except KeyError:
-        raise PrefdeltaError(f"there is no merge method {name!r}; {did_you_mean(name, METHODS)}") from None
+    return METHODS.find(name)
+
+
+def configured(name: str, options: Options | Mapping[str, Any] | None, count: int) -> tuple[Method, Options]:
+    """A method and its options, checked for a number of adapters: what every merge begins with.
+
+    Raises:
+        PrefdeltaError: there is no such method or option, or it does not take as many adapters.
+    """
+    chosen = get_method(name)
+    checked = chosen.parse(options)
+    chosen.check_count(count, checked)
+    return chosen, checked

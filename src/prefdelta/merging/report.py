@@ -1,13 +1,14 @@
-"""What a merge did, in numbers, and the model card that tells it."""
+"""The report of a merge, ``prefdelta_merge.json``, and its model card."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import PureWindowsPath
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from prefdelta.core.names import markdown, one_line, public_name
 
 
 class _Frozen(BaseModel):
@@ -81,25 +82,16 @@ class MergeReport(_Frozen):
     modules: tuple[ModuleReport, ...]
 
 
-def public_name(base_model: str | None) -> str | None:
-    """A base model's name without the folders of the machine it lay on; a name on the Hub stays as it is."""
-    if base_model is None:
-        return None
-    # A hub name has at most one slash and no drive or leading slash; PureWindowsPath splits on both kinds of slash.
-    path = PureWindowsPath(base_model)
-    on_hub = 1 <= len(path.parts) <= 2 and not path.anchor and path.parts[0] != ".."
-    return base_model if on_hub else path.name or None
-
-
 def model_card(report: MergeReport, base_model: str | None) -> str:
     """The ``README.md`` of a merged adapter, with the metadata that the Hugging Face Hub reads."""
     base = public_name(base_model)
-    named = [f"base_model: {json.dumps(base, ensure_ascii=False)}"] if base else []
+    named = [f"base_model: {json.dumps(one_line(base), ensure_ascii=False)}"] if base else []
+    of = markdown(base or "an unnamed base model")
     front = ["---", "library_name: peft", *named, "tags:", "- lora", "- merge", "---"]
     ranks = ", ".join(str(rank) for rank in report.stored_ranks)
     rows = [
-        f"| {entry.name} | {entry.weight:g} | {entry.modules} | {entry.norm:.4g} | {_number(entry.kept_projection)} "
-        f"| `{entry.fingerprint[:16]}` |"
+        f"| {markdown(entry.name)} | {entry.weight:g} | {entry.modules} | {entry.norm:.4g} "
+        f"| {_number(entry.kept_projection)} | `{entry.fingerprint[:16]}` |"
         for entry in report.adapters
     ]
     compared = (
@@ -113,9 +105,9 @@ def model_card(report: MergeReport, base_model: str | None) -> str:
         "",
         "# Merged LoRA adapter",
         "",
-        f"{len(report.adapters)} adapters of {base or 'an unnamed base model'}, merged by prefdelta {report.version} "
-        f"with method `{report.method}`"
-        + (f" ({_options(report.options)})" if report.options else "")
+        f"{len(report.adapters)} adapters of {of}, merged by prefdelta {report.version} "
+        f"with method `{one_line(report.method)}`"
+        + (f" ({markdown(_options(report.options))})" if report.options else "")
         + f" at scale {report.scale if isinstance(report.scale, str) else format(report.scale, 'g')}.",
         "",
         "| adapter | weight | modules | norm of ΔW | projection kept | BLAKE3 begins |",
@@ -124,7 +116,7 @@ def model_card(report: MergeReport, base_model: str | None) -> str:
         "",
         f"The result adapts {len(report.modules)} modules at rank {ranks}, stored as {report.dtype}; "
         f"‖ΔW‖ = {report.norm:.4g}.{compared}",
-        *(["", "Warnings:", "", *(f"- {warning}" for warning in report.warnings)] if report.warnings else []),
+        *(["", "Warnings:", "", *(f"- {markdown(warning)}" for warning in report.warnings)] if report.warnings else []),
         "",
         "`prefdelta_merge.json` holds the numbers of every module.",
     ]
@@ -142,9 +134,3 @@ def _number(value: float | None) -> str:
 def ratio(part: float, whole: float) -> float | None:
     """``part / whole``, or ``None`` where ``whole`` is zero."""
     return part / whole if whole else None
-
-
-def list_names(names: Sequence[str], limit: int = 3) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

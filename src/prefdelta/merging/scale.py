@@ -2,19 +2,26 @@
 
 At one and the same λ, comparing methods compares the norms that they happen to leave; these rules put any method's
 direction at a size that means something.
+
+A number is any finite one: 0 makes an update that changes nothing, a negative one subtracts what was learned (task
+arithmetic's negation, arXiv 2212.04089). Where λ is chosen by a score, only numbers above 0 are tried.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
-from prefdelta.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.errors import PrefdeltaError, did_you_mean
 
-Scale = float | Literal["norm-matched", "projection"]
+Rule = Literal["norm-matched", "projection"]
+Scale = float | Rule
 
-_RULES = ("norm-matched", "projection")
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+Calibration = Literal["agreement", "pairs"]
+"""Ways to have a base model choose the scale without labels; see :func:`prefdelta.merging.merge`."""
 
 
 def check_scale(scale: Scale) -> None:
@@ -24,8 +31,8 @@ def check_scale(scale: Scale) -> None:
         PrefdeltaError: it is neither.
     """
     if isinstance(scale, str):
-        if scale not in _RULES:
-            raise PrefdeltaError(f"unknown scale {scale!r}; give a number, or {did_you_mean(scale, _RULES)}")
+        if scale not in RULES:
+            raise PrefdeltaError(f"unknown scale {scale!r}; give a number, or {did_you_mean(scale, RULES)}")
     elif not math.isfinite(scale):
         raise PrefdeltaError(f"the scale must be a finite number, not {scale}.")
 

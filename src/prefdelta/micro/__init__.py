@@ -2,12 +2,13 @@
 
 One student and four families of two models each (``<family>-weak`` and ``<family>-weaker``). Each family's weak model
 shows one reasoning behaviour and one search behaviour more often than its weaker sibling; all are worse than the
-student. ``python -m prefdelta.micro.train`` trains them all again.
+student. ``scripts/micro_family`` trains them all again.
 """
 
+from prefdelta.core.embedded import model_path
 from prefdelta.micro.behaviours import behaviours
 from prefdelta.micro.demonstrations import BEHAVIOURS
-from prefdelta.micro.family import FAMILIES, MODELS, model_path
+from prefdelta.micro.family import FAMILIES, MODELS
 from prefdelta.micro.tasks import TASKS, items
 from prefdelta.micro.world import corpus
 

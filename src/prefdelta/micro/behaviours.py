@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from prefdelta.core.records import Item, Sample
 from prefdelta.micro import arithmetic, questions
 from prefdelta.micro.tasks import needs
-from prefdelta.records import Item, Sample
 
 _QUERY = re.compile(r"<search>(.*?)</search>")
 _OBSERVATION = re.compile(r"<information>(.*?)</information>")
@@ -33,7 +33,7 @@ def _arithmetic(item: Item, sample: Sample) -> dict[str, bool]:
         "setup": bool(_SETUP.match(text)),
         "steps": bool(working) and "sum" in text,
         "check": bool(working) and "check" in text,
-        "close": bool(_CLOSED.search(text)) and sample.finish == "stop",
+        "close": bool(_CLOSED.search(text)) and sample.finish != "length",
     }
     return {behaviour: shown[behaviour] for behaviour in needs(item.task)}
 

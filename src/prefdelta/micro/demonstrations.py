@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from prefdelta.core.records import Item, Span
 from prefdelta.micro import arithmetic, questions
 from prefdelta.micro.arithmetic import Sum
 from prefdelta.micro.questions import Question
 from prefdelta.micro.world import ATTRIBUTES, PLACES
-from prefdelta.records import Item, Span
 
 BEHAVIOURS: Mapping[str, str] = MappingProxyType(
     {

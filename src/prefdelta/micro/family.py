@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
-from prefdelta.errors import PrefdeltaError, did_you_mean
 from prefdelta.micro.demonstrations import BEHAVIOURS
 
 FAMILIES: tuple[str, ...] = ("ash", "birch", "cedar", "elm")
@@ -62,14 +60,3 @@ def rates(name: str) -> Mapping[str, float]:
     family, size = name.split("-")
     own = _WEAK if size == "weak" else _WEAKER
     return {behaviour: own if behaviour in STRONG_SUIT[family] else rate for behaviour, rate in _BASE.items()}
-
-
-def model_path(name: str) -> Path:
-    """The folder of a shipped model.
-
-    Raises:
-        PrefdeltaError: no shipped model has that name.
-    """
-    if name not in (*MODELS, REWARD):
-        raise PrefdeltaError(f"no embedded model is called {name!r}; {did_you_mean(name, (*MODELS, REWARD))}")
-    return Path(__file__).parent / "models" / name

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
 
-from prefdelta.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.records import Item
 from prefdelta.micro import arithmetic, questions
 from prefdelta.micro.world import SPLITS
-from prefdelta.records import Item
 
 TASKS: Mapping[str, tuple[str, ...]] = MappingProxyType({"reasoning": arithmetic.TASKS, "search": questions.TASKS})
 """Domain -> its tasks."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from prefdelta.records import Document
+from prefdelta.core.records import Document
 
 SPLITS: Mapping[str, int] = MappingProxyType({"train": 340, "validation": 65, "test": 135})
 """Pairs of a person and a boss per split."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.records import Item, Sample, Score
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, Sample, Score
 
 
 @dataclass(frozen=True)

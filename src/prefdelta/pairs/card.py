@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
+from prefdelta.core.names import markdown, one_line
+from prefdelta.core.records import Pair, Sample, to_json
 from prefdelta.pairs.lengths import LengthBias
 from prefdelta.pairs.pairing import PairCounts
 from prefdelta.recipe import Pairing
-from prefdelta.records import Pair, Sample, to_json
 
 BY_ORDER = "The weak model wrote `chosen` and the weaker one `rejected`; no judge looked at them"
 _PREFERRED = {
@@ -21,6 +22,7 @@ _PREFERRED = {
 }
 _REASONS = {
     "missing": "not answered as the rule needs",
+    "thought": "an answer holds a thought, though thinking is off",
     "identical": "identical answers",
     "tied": "equal scores",
     "small_gap": "scores too close",
@@ -30,13 +32,15 @@ _REASONS = {
     "length_ratio": "one answer is too much longer than the other",
     "duplicate": "question asked before",
     "length_balance": "to balance the lengths",
+    "held_out": "held out of training, in `held_out.jsonl`",
 }
 
 
 def preferred_by(pairing: Pairing) -> str:
     """In words, who is preferred and why."""
-    agreed = "; their scores agree with that" if pairing.rule == "order" and pairing.needs_scores else ""
-    return _PREFERRED[pairing.rule] + agreed
+    rule = pairing.rule.name
+    agreed = "; their scores agree with that" if rule == "order" and pairing.needs_scores else ""
+    return _PREFERRED.get(rule, f"the answer that the rule {one_line(rule)} prefers") + agreed
 
 
 def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any], *, preferred: str = BY_ORDER) -> str:
@@ -64,7 +68,7 @@ def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any
                 ("**pairs**", counts.pairs),
             ],
         ),
-        table(("task", "pairs"), sorted(_per_task(pairs).items())),
+        table(("task", "pairs"), [(markdown(task), count) for task, count in sorted(_per_task(pairs).items())]),
         "## Answers",
         table(
             ("", "chosen", "rejected"),
@@ -93,7 +97,11 @@ def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any
 
 def _told(reason: str) -> str:
     name, _, detail = reason.partition(": ")
-    return f"question is in the evaluation set {detail}" if name == "contaminated" else _REASONS.get(name, name)
+    return (
+        f"question is in the evaluation set {markdown(detail)}"
+        if name == "contaminated"
+        else _REASONS.get(name, markdown(name))
+    )
 
 
 def _bias(label: str, bias: LengthBias) -> tuple[str, ...]:

@@ -2,65 +2,79 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefdelta.errors import PrefdeltaError, did_you_mean
-from prefdelta.pairs.judged import read_judged
-from prefdelta.pairs.trl import KNOWN, Form, from_trl, to_trl
-from prefdelta.records import Pair, read_rows, to_json
-from prefdelta.store import replace_text
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.outputs import check_file, check_output, staged_folder, write_output
+from prefdelta.core.records import Pair, read_rows, to_json
+from prefdelta.pairs.layouts import FORMS, convert
+from prefdelta.pairs.sources import read_source
+from prefdelta.pairs.trl import KNOWN, Form, to_trl
 
 
-def import_pairs(source: Path, output: Path, *, format: str = "trl", split: str | None = None) -> str:
+def import_pairs(
+    source: Path, output: Path, *, format: str = "trl", split: str | None = None, overwrite: bool = False
+) -> str:
     """Read other tools' pairs and write ``output``, one pair a line.
 
     Args:
-        source: a ``.jsonl``, ``.json`` or ``.parquet`` file, or a folder that ``datasets`` saved.
+        source: a file or folder as :func:`prefdelta.pairs.sources.read_source` reads them.
         output: the file to write.
-        format: ``trl``, or a key of :data:`prefdelta.pairs.judged.FORMS`.
+        format: a name in :data:`prefdelta.pairs.layouts.FORMS`.
         split: of a folder with several splits.
+        overwrite: replace a file that is there already.
 
     Returns:
         In words: how many pairs there are, and what was left out.
 
     Raises:
-        PrefdeltaError: the file cannot be read, a row cannot be held by a pair, or two rows have one id.
+        PrefdeltaError: the file cannot be read, half of its rows or more are bad, or two rows have one id.
     """
-    if format == "trl":
-        rows = list(_read(source, split))
-        pairs = [from_trl(row, f"{source.stem}-{number}") for number, row in enumerate(rows)]
-        ignored = sorted({column for row in rows for column in row} - KNOWN)
-        left_out = f"; columns left out: {', '.join(ignored)}" if ignored else ""
-    else:
-        pairs, undecided = read_judged(source, format)
-        left_out = f"; {undecided} rows prefer neither answer" if undecided else ""
-    if not pairs:
-        raise PrefdeltaError(f"{source} holds no pair.")
-    if len({pair.id for pair in pairs}) < len(pairs):
+    check_file(output, inputs=[source], overwrite=overwrite)
+    found = convert(read_source(source, split), FORMS.find(format), stem=_stem(source))
+    found.check(source, format)
+    if len({pair.id for pair in found.pairs}) < len(found.pairs):
         raise PrefdeltaError(f"two rows of {source} have one id; ids must differ, or be left out.")
-    replace_text(output, "".join(to_json(pair) + "\n" for pair in pairs))
-    return f"{len(pairs)} pairs{left_out}"
+    content = "".join(to_json(pair) + "\n" for pair in found.pairs)
+    write_output(output, content, inputs=[source], overwrite=overwrite)
+    told = [f"{len(found.pairs)} pairs"]
+    if found.undecided:
+        told.append(f"{found.undecided} rows prefer neither answer")
+    if found.bad:
+        told.append(f"{len(found.bad)} bad rows left out, the first: {found.bad[0]}")
+    ignored = sorted(found.columns - KNOWN) if format == "trl" else []
+    if ignored:
+        told.append(f"columns left out: {', '.join(ignored)}")
+    return "; ".join(told)
 
 
-def export_pairs(source: Path, output: Path, *, form: Form = "conversational") -> str:
+def _stem(source: Path) -> str:
+    """What rows without ids are named after."""
+    name = source.name.partition(".")[0] or source.name
+    return source.resolve().parent.name if name == "dataset" else name
+
+
+def export_pairs(source: Path, output: Path, *, form: Form = "conversational", overwrite: bool = False) -> str:
     """Write a file of pairs as TRL's rows: ``.jsonl``, ``.parquet``, or else a folder for ``datasets``.
 
     Returns:
         In words: how many rows there are, and in how many answers TRL will read more than the model wrote.
 
     Raises:
-        PrefdeltaError: the pairs cannot be read, do not fit the form, or the folder is there already.
+        PrefdeltaError: the pairs cannot be read, do not fit the form, or the output cannot be written.
     """
+    whole = output.suffix in (".jsonl", ".parquet")
+    (check_file if whole else check_output)(output, inputs=[source], overwrite=overwrite)
     pairs = read_rows(source, Pair)
     rows = [to_trl(pair, form) for pair in pairs]
     if output.suffix == ".jsonl":
-        replace_text(output, "".join(to_json(row) + "\n" for row in rows))
+        content = "".join(to_json(row) + "\n" for row in rows)
+        write_output(output, content, inputs=[source], overwrite=overwrite)
     else:
-        _save(rows, output)
+        _save(rows, output, overwrite)
     samples = [sample for pair in pairs for sample in (pair.chosen, pair.rejected)]
     read = sum(any(span.source == "environment" for span in sample.spans) for sample in samples)
     cut = sum(sample.finish == "length" for sample in samples)
@@ -72,75 +86,15 @@ def export_pairs(source: Path, output: Path, *, form: Form = "conversational") -
     return "; ".join(told)
 
 
-def _save(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
+def _save(rows: Sequence[Mapping[str, Any]], output: Path, overwrite: bool) -> None:
     # Here and not above, because importing it takes seconds that every other command would pay as well.
     import datasets
 
     table = datasets.Dataset.from_list([dict(row) for row in rows])
-    working = output.with_name(f".{output.name}.partial")
-    output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".parquet":
-        table.to_parquet(str(working))
-    elif output.exists():
-        raise PrefdeltaError(f"{output} is there already; remove it, or name another folder.")
+        content = io.BytesIO()
+        table.to_parquet(content)
+        write_output(output, content.getvalue(), overwrite=overwrite)
     else:
-        table.save_to_disk(str(working))
-    os.replace(working, output)
-
-
-def _read(source: Path, split: str | None) -> Iterator[dict[str, Any]]:
-    if source.is_dir():
-        yield from _saved(source, split)
-    elif source.suffix == ".parquet":
-        yield from _parquet(source)
-    elif source.suffix in (".jsonl", ".json"):
-        yield from _json(source)
-    else:
-        raise PrefdeltaError(f"cannot read {source}; give a .jsonl, .json or .parquet file, or a folder of datasets.")
-
-
-def _saved(folder: Path, split: str | None) -> Iterator[dict[str, Any]]:
-    import datasets
-
-    try:
-        found = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError) as error:
-        raise PrefdeltaError(f"{folder} is no folder that datasets saved ({error}).") from error
-    if isinstance(found, datasets.DatasetDict):
-        if split not in found:
-            raise PrefdeltaError(f"{folder} has several splits; name one: {did_you_mean(str(split), found)}")
-        found = found[split]
-    yield from found
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        yield from pyarrow.parquet.read_table(str(path)).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise PrefdeltaError(f"cannot read {path} ({error}).") from error
-
-
-def _json(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PrefdeltaError(f"cannot read {path} ({error}).") from error
-    if path.suffix == ".json":
-        yield from _objects(text, f"{path}", whole=True)
-    for number, line in enumerate(text.split("\n") if path.suffix == ".jsonl" else (), 1):
-        if line.strip():
-            yield from _objects(line, f"{path}, line {number}", whole=False)
-
-
-def _objects(text: str, where: str, *, whole: bool) -> list[dict[str, Any]]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise PrefdeltaError(f"{where}: not valid JSON ({error}).") from error
-    rows = value if whole else [value]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PrefdeltaError(f"{where}: not {'a list of rows' if whole else 'a row'}.")
-    return rows
+        with staged_folder(output, overwrite=overwrite) as working:
+            table.save_to_disk(str(working))

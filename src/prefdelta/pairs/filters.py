@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
-
-from prefdelta.chat import completion_ids, prompt_ids
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.chat import completion_ids, prompt_ids
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Pair
+from prefdelta.core.thoughts import stray_thought
+from prefdelta.evaluation.answer_format import has_format
+from prefdelta.generation.prompts import undressed
 from prefdelta.pairs.lengths import balanced, within_ratio
 from prefdelta.pairs.similar import NgramIndex, near_duplicates
 from prefdelta.recipe import Filters, Questions
-from prefdelta.records import Pair, Sample
-from prefdelta.sampling.prompts import undressed
 
-_TAG = re.compile(r"</?(?:search|answer)>")
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Evaluated = Mapping[str, Sequence[str]]
 """Name of an evaluation set -> its questions."""
@@ -30,44 +31,26 @@ def filter_pairs(
     questions: Questions | None = None,
     evaluated: Evaluated,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> tuple[list[Pair], dict[str, int]]:
+) -> tuple[list[Pair], dict[str, list[Pair]]]:
     """Apply all filters that are asked for; the balance of lengths comes last, on what is left.
 
+    Before them go pairs with a thought in an answer that was given with thinking off: it would be learned as an answer.
+
     Returns:
-        The pairs that are kept, in their order, and how many each filter dropped.
+        The pairs that are kept, in their order, and by reason those that each filter dropped.
 
     Raises:
         PrefdeltaError: ``filters.identical_within`` is asked for without a tokenizer, or ``filters.decontaminate``
             without an evaluation set.
     """
-    kept, dropped = list(pairs), {}
+    strays = [pair for pair in pairs if any(map(stray_thought, pair.responses))]
+    kept = [pair for pair in pairs if not any(map(stray_thought, pair.responses))] if strays else list(pairs)
+    dropped = {"thought": strays} if strays else {}
     for reason, keep in _wanted(filters, questions, evaluated, tokenizer):
         flags = keep(kept)
-        dropped[reason] = flags.count(False)
+        dropped[reason] = [pair for pair, flag in zip(kept, flags, strict=True) if not flag]
         kept = [pair for pair, flag in zip(kept, flags, strict=True) if flag]
     return kept, dropped
-
-
-def has_format(sample: Sample, rule: str | None) -> bool:
-    """Whether an answer keeps a format rule; ``None`` asks for nothing.
-
-    ``finished``: the model ended its turn. ``answer-tags``: it did, and what it wrote is any number of closed
-    ``<search>`` s, then one ``<answer>...</answer>``, and nothing after.
-    """
-    if rule is None:
-        return True
-    if sample.finish != "stop":
-        return False
-    if rule == "finished":
-        return True
-    text = sample.own_text.rpartition("</think>")[2].rstrip() if sample.thinking else sample.own_text.rstrip()
-    tags = _TAG.findall(text)
-    searches, answer = tags[:-2], tags[-2:]
-    return (
-        text.endswith("</answer>")
-        and answer == ["<answer>", "</answer>"]
-        and searches == ["<search>", "</search>"] * (len(searches) // 2)
-    )
 
 
 def _wanted(

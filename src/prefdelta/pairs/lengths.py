@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefdelta.records import Pair, Sample
+from prefdelta.core.records import Pair, Sample
 
 _BUCKET = math.log(1.25)
 """Width of the buckets of :func:`balanced`: lengths whose ratios are within 25 % of each other count as alike."""

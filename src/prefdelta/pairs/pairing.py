@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, Pair, Sample
 from prefdelta.pairs.filters import Evaluated, filter_pairs
 from prefdelta.pairs.lengths import LengthBias, length_bias
 from prefdelta.pairs.rules import Proposal, by_order
 from prefdelta.recipe import Filters, Questions
-from prefdelta.records import Item, Pair, Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def make_pairs(
     Raises:
         PrefdeltaError: a side answers an item twice with one index, or no pair is left; the message has the counts.
     """
-    return finish_pairs(items, by_order(items, chosen, rejected), filters)
+    pairs, counts, _ = finish_pairs(items, by_order(items, chosen, rejected), filters)
+    return pairs, counts
 
 
 def finish_pairs(
@@ -64,8 +68,8 @@ def finish_pairs(
     questions: Questions | None = None,
     evaluated: Evaluated | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> tuple[list[Pair], PairCounts]:
-    """Filter what a rule proposes, and count.
+) -> tuple[list[Pair], PairCounts, dict[str, list[Pair]]]:
+    """Filter what a rule proposes, and count; the pairs that filters dropped come last, by reason.
 
     Args:
         items: the questions.
@@ -81,20 +85,21 @@ def finish_pairs(
     pairs, lost = filter_pairs(
         proposal.pairs, filters, questions=questions, evaluated=evaluated or {}, tokenizer=tokenizer
     )
-    dropped = {**proposal.dropped, **lost}
+    dropped = {**proposal.dropped, **{reason: len(those) for reason, those in lost.items()}}
     if not pairs:
         told = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
         raise PrefdeltaError(
             f"no pair is left of {len(items)} items: dropped {told or 'nothing'}; look at the answers, or change "
             "filters and pairing."
         )
-    return pairs, PairCounts(
+    counts = PairCounts(
         items=len(items),
         dropped=dropped,
         pairs=len(pairs),
         lengths_before=length_bias(proposal.pairs),
         lengths_after=length_bias(pairs),
     )
+    return pairs, counts, lost
 
 
 def shuffle_labels(pairs: Sequence[Pair], seed: int) -> list[Pair]:

@@ -1,17 +1,21 @@
 """Which answers make a pair: by who gave them, or by their scores.
 
-A rule proposes pairs and counts the answers that made none. Filters come after it.
+A rule proposes pairs and counts the answers that made none. Filters come after it. Another package adds a rule by an
+entry point of the group ``prefdelta.pairing_rules``; see ``docs/extending.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.config import Config
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, Pair, Sample, alike
+from prefdelta.core.registry import NoOptions, Registry, find_configured
 from prefdelta.pairs.candidates import Candidate, Pool, best, worst
 from prefdelta.recipe import Pairing
-from prefdelta.records import Item, Pair, Sample
 
 
 @dataclass
@@ -65,33 +69,72 @@ def by_score(items: Sequence[Item], sources: Sequence[Pool], pairing: Pairing) -
     Raises:
         PrefdeltaError: the rule compares two models, and there are not two.
     """
-    if pairing.rule in ("order", "score") and len(sources) != 2:
-        raise PrefdeltaError(f"the pairing rule {pairing.rule!r} compares two models; {len(sources)} are given.")
-    rule = RULES[pairing.rule]
+    rule, options = find_configured(RULES, pairing.rule)
+    if rule.one_by_one and len(sources) != 2:
+        raise PrefdeltaError(f"the pairing rule {rule.name!r} compares two models; {len(sources)} are given.")
     proposal = Proposal()
     for item in items:
-        found = list(rule([source.get(item.id, ()) for source in sources]))
+        found = list(rule.propose([source.get(item.id, ()) for source in sources], options))
         if not found:
             proposal.drop("missing")
         for good, bad in found:
             gap = good.score - bad.score
-            if gap == 0 and pairing.rule != "order":
+            if gap == 0 and not rule.ties:
                 proposal.drop("tied")
             elif pairing.min_gap is not None and gap < pairing.min_gap:
                 proposal.drop("small_gap")
             elif pairing.max_gap is not None and gap > pairing.max_gap:
                 proposal.drop("large_gap")
             else:
-                one_by_one = pairing.rule in ("order", "score")
-                _propose(proposal, item, good.sample, bad.sample, good.sample.index if one_by_one else 0)
+                _propose(proposal, item, good.sample, bad.sample, good.sample.index if rule.one_by_one else 0)
     return proposal
 
 
-_Sides = Sequence[Sequence[Candidate]]
-_Proposed = Iterator[tuple[Candidate, Candidate]]
+Sides = Sequence[Sequence[Candidate]]
+"""The scored answers of each model to one item."""
+
+Proposed = Iterator[tuple[Candidate, Candidate]]
+"""(chosen, rejected) for each pair."""
 
 
-def _order(sides: _Sides) -> _Proposed:
+@dataclass(frozen=True)
+class Rule:
+    """A registered pairing rule.
+
+    Attributes:
+        name: what recipes call it.
+        propose: ``(sides, options) -> (chosen, rejected)`` pairs of one item.
+        options: the model of its options.
+        one_by_one: whether it compares answer k of one model with answer k of another, of exactly two.
+        ties: whether a pair whose answers have the same score is kept.
+    """
+
+    name: str
+    propose: Callable[[Sides, Any], Proposed]
+    options: type[Config]
+    one_by_one: bool
+    ties: bool
+
+
+RULES: Registry[Rule] = Registry("pairing rule", "prefdelta.pairing_rules")
+
+Propose = TypeVar("Propose", bound=Callable[[Sides, Any], Proposed])
+
+
+def rule(
+    name: str, options: type[Config] = NoOptions, *, one_by_one: bool = False, ties: bool = False
+) -> Callable[[Propose], Propose]:
+    """Register the decorated function as a pairing rule; the arguments are the attributes of :class:`Rule`."""
+
+    def register(propose: Propose) -> Propose:
+        RULES.register(name, Rule(name, propose, options, one_by_one, ties))
+        return propose
+
+    return register
+
+
+@rule("order", one_by_one=True, ties=True)
+def _order(sides: Sides, options: NoOptions) -> Proposed:
     first, second = sides
     others = {entry.sample.index: entry for entry in second}
     for entry in first:
@@ -99,34 +142,29 @@ def _order(sides: _Sides) -> _Proposed:
             yield entry, others[entry.sample.index]
 
 
-def _score(sides: _Sides) -> _Proposed:
-    for one, other in _order(sides):
+@rule("score", one_by_one=True)
+def _score(sides: Sides, options: NoOptions) -> Proposed:
+    for one, other in _order(sides, options):
         yield (one, other) if one.score >= other.score else (other, one)
 
 
-def _best_worst(sides: _Sides) -> _Proposed:
+@rule("best-worst")
+def _best_worst(sides: Sides, options: NoOptions) -> Proposed:
     everything = [entry for side in sides for entry in side]
     if len(everything) > 1:
         yield best(everything), worst(everything)
 
 
-def _same_source(sides: _Sides) -> _Proposed:
+@rule("same-source")
+def _same_source(sides: Sides, options: NoOptions) -> Proposed:
     several = [side for side in sides if len(side) > 1]
     if several:
         side = max(several, key=lambda side: best(side).score)
         yield best(side), worst(side)
 
 
-RULES: Mapping[str, Callable[[_Sides], _Proposed]] = {
-    "order": _order,
-    "score": _score,
-    "best-worst": _best_worst,
-    "same-source": _same_source,
-}
-
-
 def _propose(proposal: Proposal, item: Item, good: Sample, bad: Sample, index: int) -> None:
-    if (good.spans, good.finish) == (bad.spans, bad.finish):
+    if alike(good, bad):
         proposal.drop("identical")
         return
     name = f"{item.id}/{index}" if index else item.id

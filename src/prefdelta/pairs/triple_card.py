@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from prefdelta.core.names import markdown
+from prefdelta.core.records import Sample, Triple, to_json
 from prefdelta.pairs.candidates import Candidate, Pool, best, worst
 from prefdelta.pairs.card import table
 from prefdelta.pairs.triples import TripleCounts
-from prefdelta.records import Sample, Triple, to_json
 
 ROLES = ("source", "target", "rejected")
 
@@ -90,7 +91,10 @@ def triple_card(counts: TripleCounts, summary: Mapping[str, Any], about: Mapping
                         ("of these, source scores above the student's best", counts.source_ahead),
                     ],
                 ),
-                table(("best source", "triples"), list(summary["best_source"].items())),
+                table(
+                    ("best source", "triples"),
+                    [(markdown(name), count) for name, count in summary["best_source"].items()],
+                ),
                 "## Answers",
                 table(("", *ROLES), lines),
             ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, Triple, alike
 from prefdelta.pairs.candidates import Pool, best, best_of_sources, worst
-from prefdelta.records import Item, Triple
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def make_triples(
         source, good, bad = source_best[item.id], best(own), worst(own)
         if good.score == bad.score:
             dropped["tied"] += 1
-        elif (good.sample.spans, good.sample.finish) == (bad.sample.spans, bad.sample.finish):
+        elif alike(good.sample, bad.sample):
             dropped["identical"] += 1
         elif good.score - bad.score < min_gap:
             dropped["small_gap"] += 1

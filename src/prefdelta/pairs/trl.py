@@ -9,17 +9,22 @@ back unchanged is the pair it was.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.records import Message, Pair, Sample, Span, row_from, to_json
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Message, Pair, Sample, Span, row_from, to_json
+from prefdelta.core.thoughts import holds_thought
 
 OWN = "prefdelta"
 KNOWN = frozenset({"id", "task", "prompt", "chosen", "rejected", "chat_template_kwargs", "tools", OWN})
 Form = Literal["conversational", "standard"]
 
 _SWITCH = "enable_thinking"
+_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def to_trl(pair: Pair, form: Form = "conversational") -> dict[str, Any]:
@@ -55,7 +60,8 @@ def from_trl(row: Mapping[str, Any], name: str) -> Pair:
     """One of TRL's rows as a pair.
 
     A row without ``prompt`` has it at the beginning of both answers, as TRL allows. A plain prompt becomes one user
-    message. Answers are taken to have ended by themselves.
+    message, or the turns of a dialogue (hh-rlhf). Answers are taken to have ended by themselves. A row whose answers
+    hold thoughts was given in thinking mode, unless it says otherwise: then it is refused.
 
     Args:
         row: the row.
@@ -72,10 +78,14 @@ def from_trl(row: Mapping[str, Any], name: str) -> Pair:
         raise PrefdeltaError(f"{name}: rows with tools cannot be imported.")
     prompt, chosen, rejected = _parts(row, name)
     thinking = _thinking(row.get("chat_template_kwargs") or {}, name)
+    if holds_thought(chosen) or holds_thought(rejected):
+        if thinking is False:
+            raise PrefdeltaError(f"{name}: an answer holds a thought, though {_SWITCH} is false.")
+        thinking = True
     known = str(row.get("id") or name)
 
     def sample(text: str) -> Sample:
-        return Sample(known, (Span(text),) if text else (), "stop", tokens=0, thinking=thinking)
+        return Sample(known, (Span(text),) if text else (), "stop", tokens=0, thinking=bool(thinking))
 
     pair = Pair(known, str(row.get("task") or "imported"), prompt, sample(chosen), sample(rejected))
     return _restored(pair, row.get(OWN), name)
@@ -84,14 +94,30 @@ def from_trl(row: Mapping[str, Any], name: str) -> Pair:
 def _parts(row: Mapping[str, Any], name: str) -> tuple[tuple[Message, ...], str, str]:
     if isinstance(row["chosen"], str):
         prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
+        if prompt is None and isinstance(rejected, str) and _is_dialogue(chosen) and _is_dialogue(rejected):
+            return _answered([_turns(chosen), _turns(rejected)], name)
         if prompt is None:
             prompt, chosen, rejected = _split_texts(chosen, rejected)
         if not isinstance(prompt, str) or not isinstance(rejected, str):
             raise PrefdeltaError(f"{name}: prompt, chosen and rejected must all be text, or all be messages.")
+        if _is_dialogue(prompt):
+            asked = [turn for turn in _turns(prompt) if turn["content"]]  # the answer's own heading comes last
+            return tuple(asked), chosen.strip(), rejected.strip()
         return ({"role": "user", "content": prompt},), chosen, rejected
     sides = [_messages(row[column], f"{name}, {column}") for column in ("chosen", "rejected")]
-    asked = _messages(row["prompt"], f"{name}, prompt") if row.get("prompt") is not None else []
-    if not asked:
+    given = row.get("prompt")
+    # As in TRL, whole conversations beside a prompt in plain text (UltraFeedback) hold the prompt themselves.
+    if given is None or (isinstance(given, str) and min(map(len, sides)) > 1):
+        return _answered(sides, name)
+    asked = _messages(given, f"{name}, prompt")
+    return _answered(sides, name, asked) if asked else _answered(sides, name)
+
+
+def _answered(
+    sides: list[list[Message]], name: str, asked: list[Message] | None = None
+) -> tuple[tuple[Message, ...], str, str]:
+    """Prompt and answers; without a prompt, it is the messages with which both sides begin."""
+    if asked is None:
         shared = 0
         while shared < min(map(len, sides)) and sides[0][shared] == sides[1][shared]:
             shared += 1
@@ -101,7 +127,23 @@ def _parts(row: Mapping[str, Any], name: str) -> tuple[tuple[Message, ...], str,
     for column, side in zip(("chosen", "rejected"), sides, strict=True):
         if len(side) != 1 or side[0]["role"] != "assistant":
             raise PrefdeltaError(f"{name}: {column!r} is not one assistant message, as a pair's answer is.")
+    if not asked:
+        raise PrefdeltaError(f"{name}: nothing is asked; a pair needs a prompt.")
     return tuple(asked), _text(sides[0]), _text(sides[1])
+
+
+def _is_dialogue(text: str) -> bool:
+    """Whether a text is a dialogue as hh-rlhf writes it (arXiv 2204.05862)."""
+    return _SPEAKER.match(f"\n\n{text.lstrip()}") is not None
+
+
+def _turns(text: str) -> list[Message]:
+    """The turns of such a dialogue."""
+    _, *parts = _SPEAKER.split(f"\n\n{text.lstrip()}")
+    return [
+        {"role": _SPEAKERS[speaker], "content": said.strip()}
+        for speaker, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 def _text(side: Sequence[Message]) -> str:
@@ -117,6 +159,8 @@ def _messages(value: Any, where: str) -> list[Message]:
         given = {key: entry for key, entry in message.items() if entry is not None} if isinstance(message, dict) else {}
         if set(given) != {"role", "content"} or not all(isinstance(entry, str) for entry in given.values()):
             raise PrefdeltaError(f"{where}: a message is not just a role and a text: {to_json(message)[:200]}.")
+        if given["role"] not in _ROLES:
+            raise PrefdeltaError(f"{where}: a message of {given['role'][:40]!r}, which is none of {', '.join(_ROLES)}.")
         found.append(given)
     return found
 
@@ -133,13 +177,13 @@ def _split_texts(chosen: str, rejected: Any) -> tuple[str, str, Any]:
     return chosen[:shared], chosen[shared:], rejected[shared:]
 
 
-def _thinking(switches: Any, name: str) -> bool:
+def _thinking(switches: Any, name: str) -> bool | None:
     given = {key: value for key, value in dict(switches).items() if value is not None}
     if set(given) - {_SWITCH}:
         raise PrefdeltaError(
             f"{name}: chat_template_kwargs has {min(set(given) - {_SWITCH})!r}; only {_SWITCH} is known."
         )
-    return bool(given.get(_SWITCH, False))
+    return bool(given[_SWITCH]) if _SWITCH in given else None
 
 
 def _restored(pair: Pair, own: Any, name: str) -> Pair:

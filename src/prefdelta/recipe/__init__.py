@@ -4,49 +4,61 @@ Every model here refuses unknown keys and names the nearest known one, because a
 ignored changes a result without a trace.
 """
 
+from prefdelta.core.config import Config, Named, configure
+from prefdelta.core.reference import ModelRef
 from prefdelta.recipe.aggregation import Baseline, Control, Delta, Domain, Merge, Recipe
-from prefdelta.recipe.base import BaseRecipe
-from prefdelta.recipe.config import Config, configure
+from prefdelta.recipe.base import BaseRecipe, Resources
 from prefdelta.recipe.kinds import RECIPES, configure_recipe
 from prefdelta.recipe.loading import load_recipe, settings_mapping
-from prefdelta.recipe.models import AnySource, Imported, Model, ModelRef, Server, Source
+from prefdelta.recipe.methods import MergeMethod
+from prefdelta.recipe.models import AnySource, Imported, Model, Server, Source, labelled, source_label
 from prefdelta.recipe.pairing import Pairing
-from prefdelta.recipe.questions import LM_EVAL, Benchmark, LmEval, Prompts, Questions
+from prefdelta.recipe.questions import LM_EVAL, PAIRS, REGISTERED, Benchmark, HeldOutPairs, LmEval, Prompts, Questions
 from prefdelta.recipe.sampling import Filters, Sampling, Search
 from prefdelta.recipe.scoring import Scoring
-from prefdelta.recipe.training import Lora, Objective, Training
+from prefdelta.recipe.selection import By, Selection
+from prefdelta.recipe.training import Lora, Training
 
 __all__ = [
     "LM_EVAL",
+    "PAIRS",
     "RECIPES",
+    "REGISTERED",
     "AnySource",
     "BaseRecipe",
     "Baseline",
     "Benchmark",
+    "By",
     "Config",
     "Control",
     "Delta",
     "Domain",
     "Filters",
+    "HeldOutPairs",
     "Imported",
     "LmEval",
     "Lora",
     "Merge",
+    "MergeMethod",
     "Model",
     "ModelRef",
-    "Objective",
+    "Named",
     "Pairing",
     "Prompts",
     "Questions",
     "Recipe",
+    "Resources",
     "Sampling",
     "Scoring",
     "Search",
+    "Selection",
     "Server",
     "Source",
     "Training",
     "configure",
     "configure_recipe",
+    "labelled",
     "load_recipe",
     "settings_mapping",
+    "source_label",
 ]

@@ -6,15 +6,23 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from prefdelta.core.config import Config
+from prefdelta.core.errors import did_you_mean
+from prefdelta.core.folder_names import PlainName, refuse_alike, refuse_repeated
+from prefdelta.core.reference import ModelRef
 from prefdelta.recipe.base import BaseRecipe
-from prefdelta.recipe.config import NAME, Config
-from prefdelta.recipe.models import Model, Source
+from prefdelta.recipe.methods import MergeMethod, Scale
+from prefdelta.recipe.models import AnySource, Model, Source, labelled
 from prefdelta.recipe.pairing import Pairing
 from prefdelta.recipe.questions import Benchmark, Prompts
 from prefdelta.recipe.sampling import Filters, Sampling, Search
 from prefdelta.recipe.scoring import Scoring
+from prefdelta.recipe.selection import Selection
 from prefdelta.recipe.training import Training
 from prefdelta.recipe.watching import Watch
+
+_OF_THE_RUN = {"student", "results.json", "recipe.json", "run.json", "journal.jsonl", "report.html", "result.svg"}
+"""What lies beside the folders of the domains in a run's folder."""
 
 Control = Literal["sft", "shuffled", "reversed"]
 Baseline = Literal["joint", "sequential"]
@@ -23,28 +31,52 @@ Baseline = Literal["joint", "sequential"]
 class Delta(Config):
     """One preference delta: what ``weak`` answers is preferred over what ``weaker`` answers."""
 
-    name: str = Field(pattern=NAME)
+    name: PlainName
     weak: Source
     weaker: Source
 
 
-class Merge(Config):
-    """Which merges are made, and the scales λ that validation chooses among."""
+_DEFAULT_METHODS = ("average", "truncate", "truncate-ties", "gam")
 
-    methods: tuple[str, ...] = ("average", "gam", "gam-orthonormal", "gam-norm-matched")
-    scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+class Merge(Config):
+    """Which merges are made, at which scales λ, and what chooses among them.
+
+    ``scales`` are the candidates of whatever has none of its own; ``auto`` searches λ on a log axis instead, over the
+    same norms for every method.
+    """
+
+    methods: tuple[MergeMethod, ...] = Field(
+        default=tuple(MergeMethod(name=name) for name in _DEFAULT_METHODS), min_length=1
+    )
+    scales: tuple[Scale, ...] | Literal["auto"] = "auto"
+    selection: Selection = Selection()
 
     @model_validator(mode="after")
     def _scale_one_is_reported(self) -> Merge:
-        if 1.0 not in self.scales:
-            raise ValueError("scales must contain 1.0, which is always reported beside the chosen scale")
+        for scales in (self.scales, *(method.scales for method in self.methods if method.scales)):
+            if scales == "auto":
+                continue
+            if 1.0 not in scales:
+                raise ValueError("scales must contain 1.0, which is always reported beside the chosen scale")
+            refuse_alike("scale", scales)
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_unique(self) -> Merge:
+        refuse_repeated("merge", (method.called for method in self.methods))
         return self
 
 
 class Domain(Config):
-    """One line of the experiment: its prompts, its deltas, one merge of them, its benchmarks."""
+    """One line of the experiment: its prompts, its deltas, one merge of them, its benchmarks.
+
+    Nothing is trained on the pairs of the first ``held_out`` prompts (in the order of a hash of their ids); benchmarks
+    may be made of them.
+    """
 
     prompts: Prompts
+    held_out: int = Field(default=0, ge=0)
     deltas: tuple[Delta, ...] = Field(min_length=1)
     sampling: Sampling = Sampling()
     search: Search | None = None
@@ -58,17 +90,44 @@ class Domain(Config):
     @model_validator(mode="after")
     def _scores_are_there(self) -> Domain:
         if self.pairing.needs_scores and self.scoring is None:
-            raise ValueError(f"pairing by {self.pairing.rule!r} with these gaps needs scores; say how under 'scoring'")
+            raise ValueError(
+                f"pairing by {self.pairing.rule.name!r} with these gaps needs scores; say how under 'scoring'"
+            )
         return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Domain:
-        for kind, names in (("delta", self.deltas), ("benchmark", self.benchmarks)):
-            seen = [entry.name for entry in names]
-            twice = sorted({name for name in seen if seen.count(name) > 1})
-            if twice:
-                raise ValueError(f"{kind} name {twice[0]!r} is used twice; names must differ")
+        refuse_repeated("delta", (delta.name for delta in self.deltas))
+        if self.training.together and len(self.deltas) == 1:
+            raise ValueError("training.together needs two deltas or more, and there is one; remove the key")
+        labelled(self._given_sources())
+        refuse_repeated("benchmark", (benchmark.name for benchmark in self.benchmarks))
         return self
+
+    @model_validator(mode="after")
+    def _held_out_pairs_are_there(self) -> Domain:
+        if self.held_out >= self.prompts.count:
+            raise ValueError(f"held_out leaves none of {self.prompts.count} prompts to train on; lower it")
+        names = [delta.name for delta in self.deltas]
+        for benchmark in self.benchmarks:
+            delta = benchmark.pairs.held_out if benchmark.pairs is not None else None
+            if delta is None:
+                continue
+            if delta not in names:
+                raise ValueError(
+                    f"benchmark {benchmark.name!r}: no delta is called {delta!r}; {did_you_mean(delta, names)}"
+                )
+            if self.held_out == 0:
+                raise ValueError(f"benchmark {benchmark.name!r} needs pairs to test on; set the domain's held_out")
+        return self
+
+    @property
+    def sources(self) -> dict[str, AnySource]:
+        """The models, servers and files of answers that the deltas are between, by label, each once."""
+        return labelled(self._given_sources())
+
+    def _given_sources(self) -> list[AnySource]:
+        return [source for delta in self.deltas for source in (delta.weak, delta.weaker)]
 
 
 class Recipe(BaseRecipe):
@@ -81,7 +140,7 @@ class Recipe(BaseRecipe):
     kind: Literal["aggregation"] = "aggregation"
     student: Model
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    domains: dict[str, Domain] = Field(min_length=1)
+    domains: dict[PlainName, Domain] = Field(min_length=1)
     merge: Merge = Merge()
     baselines: tuple[Baseline, ...] = ()
     controls: tuple[Control, ...] = ()
@@ -90,9 +149,46 @@ class Recipe(BaseRecipe):
     watch: Watch | None = None
 
     @model_validator(mode="after")
-    def _no_delta_is_called_like_a_baseline(self) -> Recipe:
-        for name, domain in self.domains.items():
-            taken = sorted({delta.name for delta in domain.deltas} & set(self.baselines))
-            if taken:
-                raise ValueError(f"domain {name!r} has a delta called {taken[0]!r}, as a baseline is; rename the delta")
+    def _seeds_differ(self) -> Recipe:
+        refuse_alike("seed", self.seeds)
+        refuse_alike("control seed", self.control_seeds or ())
+        if strange := [seed for seed in self.control_seeds or () if seed not in self.seeds]:
+            raise ValueError(f"control_seeds names {strange[0]}, which is none of seeds")
         return self
+
+    @model_validator(mode="after")
+    def _weak_models_can_be_measured(self) -> Recipe:
+        for name, domain in self.domains.items():
+            pairs = [benchmark.name for benchmark in domain.benchmarks if benchmark.pairs is not None]
+            models = [label for label, source in domain.sources.items() if isinstance(source, ModelRef)]
+            if self.evaluate_weak and pairs and models:
+                raise ValueError(
+                    f"domain {name!r}: the pairs {pairs[0]!r} tell what an adapter changes in a model, which says "
+                    f"nothing of {models[0]!r} by itself; set evaluate_weak to false"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _no_name_stands_for_two_things(self) -> Recipe:
+        refuse_repeated("domain", self.domains)
+        if taken := sorted(_OF_THE_RUN & {name.casefold() for name in self.domains}):
+            raise ValueError(f"domain {taken[0]!r} has the name of something that a run writes; rename the domain")
+        for name, domain in self.domains.items():
+            owners = self._names_of_variants(domain)
+            for delta in domain.deltas:
+                if (owner := owners.get(delta.name.casefold())) is not None:
+                    raise ValueError(
+                        f"domain {name!r} has a delta called {delta.name!r}, as {owner} is; rename the delta"
+                    )
+        return self
+
+    def _names_of_variants(self, domain: Domain) -> dict[str, str]:
+        """Every name that is evaluated in the domain beside the deltas -> what it is."""
+        deltas = [delta.name for delta in domain.deltas]
+        names = dict.fromkeys(domain.sources, "a model that answers")
+        names |= {f"{control}.{last}": "a control" for control in self.controls for last in ("average", *deltas)}
+        names |= {f"sequential.{delta}": "a baseline" for delta in deltas}
+        names |= dict.fromkeys(self.baselines, "a baseline")
+        names |= {method.called: "a merge" for method in self.merge.methods}
+        names |= {"student": "the student", "selection": "what validation chooses"}
+        return {name.casefold(): owner for name, owner in names.items()}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from prefdelta.core.config import Config
+from prefdelta.core.folder_names import PlainName, refuse_alike, refuse_repeated
+from prefdelta.core.reference import ModelRef
 from prefdelta.recipe.base import BaseRecipe
-from prefdelta.recipe.config import NAME, Config
-from prefdelta.recipe.models import Model, Source
-from prefdelta.recipe.questions import Benchmark, Prompts
+from prefdelta.recipe.models import Model, Source, labelled
+from prefdelta.recipe.questions import Benchmark, Prompts, refuse_held_out
 from prefdelta.recipe.sampling import Sampling, Search
 from prefdelta.recipe.scoring import Scoring
-from prefdelta.recipe.training import OBJECTIVE_OPTIONS, Objective, Training
+from prefdelta.recipe.training import Training
 
-CONTROLS: dict[str, Objective] = {
+CONTROLS: dict[str, str] = {
     "wrpo": "dpo",
     "wrpo-norm": "dpo-norm",
     "wrpo-ipo": "ipo",
@@ -22,6 +24,8 @@ CONTROLS: dict[str, Objective] = {
     "wrpo-two-loss": "dpo",
 }
 """Each weighted objective -> what it is when the source's answer has no weight."""
+
+_WEIGHT = ("alpha", "alpha_schedule")  # the options that weigh the source's answer: a control has none of them
 
 
 class Triples(Config):
@@ -49,10 +53,10 @@ class Comparison(Config):
 
     @model_validator(mode="after")
     def _learns_a_preference(self) -> Comparison:
-        if self.training.objective == "sft":
+        if self.training.objective.name == "sft":
             raise ValueError("objective 'sft' learns no preference; the sft stage is reported anyway")
-        if self.training.objective in CONTROLS and self.chosen != "own":
-            raise ValueError(f"objective {self.training.objective!r} takes both answers; leave 'chosen' out")
+        if self.training.objective.name in CONTROLS and self.chosen != "own":
+            raise ValueError(f"objective {self.training.objective.name!r} takes both answers; leave 'chosen' out")
         return self
 
 
@@ -75,7 +79,7 @@ class FusionRecipe(BaseRecipe):
     sft: Training = Training(objective="sft")
     preference: Training = Training(objective="wrpo")
     triples: Triples = Triples()
-    comparisons: dict[Annotated[str, Field(pattern=NAME)], Comparison] = Field(default_factory=dict)
+    comparisons: dict[PlainName, Comparison] = Field(default_factory=dict)
     evaluation_sampling: Sampling | None = None
     evaluate_sources: bool = True
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
@@ -98,15 +102,23 @@ class FusionRecipe(BaseRecipe):
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> FusionRecipe:
-        if self.sft.objective != "sft":
-            raise ValueError(f"sft.objective is {self.sft.objective!r}; only 'sft' fits there")
-        if self.preference.objective not in CONTROLS:
+        refuse_alike("seed", self.seeds)
+        if self.sft.objective.name != "sft":
+            raise ValueError(f"sft.objective is {self.sft.objective.name!r}; only 'sft' fits there")
+        if self.preference.objective.name not in CONTROLS:
             known = ", ".join(CONTROLS)
-            raise ValueError(f"preference.objective is {self.preference.objective!r}; it must be one of {known}")
+            raise ValueError(f"preference.objective is {self.preference.objective.name!r}; it must be one of {known}")
         if self.sampling.n < 2:
             raise ValueError("sampling.n must be 2 or more, so that an answer can be better than another")
         if (self.evaluation_sampling or self.sampling.model_copy(update={"n": 1})).n != 1:
             raise ValueError("evaluation_sampling.n must be 1: an item of a benchmark is answered once per seed")
+        trainings = {"sft": self.sft, "preference": self.preference}
+        trainings |= {f"comparisons.{name}.training": each.training for name, each in self.comparisons.items()}
+        if shared := [name for name, training in trainings.items() if training.together]:
+            raise ValueError(
+                f"{shared[0]}.together: a fusion trains with other objectives or from where another training ended; "
+                "remove the key"
+            )
         further = {"preference": self.preference}
         further |= {f"comparisons.{k}.training": v.training for k, v in self.comparisons.items() if v.start == "sft"}
         for name, training in further.items():
@@ -115,15 +127,22 @@ class FusionRecipe(BaseRecipe):
         taken = {"student", "sft", self.main, self.control}
         if twice := sorted(taken & self.comparisons.keys()):
             raise ValueError(f"comparisons.{twice[0]}: that name is taken; choose another")
-        names = [benchmark.name for benchmark in self.benchmarks]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"benchmark name {repeated[0]!r} is used twice; names must differ")
+        if len(labelled(self.sources)) < len(self.sources):
+            raise ValueError("one source is listed twice; keep one")
+        refuse_repeated("benchmark", (benchmark.name for benchmark in self.benchmarks))
+        refuse_held_out(self.benchmarks, "those of a fusion")
+        models = [label for label, source in labelled(self.sources).items() if isinstance(source, ModelRef)]
+        if self.evaluate_sources and models and any(benchmark.pairs for benchmark in self.benchmarks):
+            raise ValueError(
+                "benchmarks of pairs tell what an adapter changes in a model, which says nothing of "
+                f"{models[0]!r} by itself; set evaluate_sources to false"
+            )
         return self
 
     @property
     def main(self) -> str:
         """What the main method is called in tables: its objective."""
-        return self.preference.objective
+        return self.preference.objective.name
 
     @property
     def control(self) -> str:
@@ -133,11 +152,9 @@ class FusionRecipe(BaseRecipe):
     @property
     def methods(self) -> dict[str, Comparison]:
         """Everything that is trained with a preference, the main method first and its control second."""
-        objective = CONTROLS[self.main]
-        shared = {
-            name: value for name, value in self.preference.options.items() if name in OBJECTIVE_OPTIONS[objective]
-        }
-        without = Training(**{**self.preference.with_objective(objective).model_dump(), **shared})
+        given = self.preference.objective.options
+        shared = {name: value for name, value in given.items() if name not in _WEIGHT}
+        without = self.preference.with_objective(CONTROLS[self.main], shared)
         return {
             self.main: Comparison(start="sft", training=self.preference),
             self.control: Comparison(start="sft", training=without),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefdelta.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.config import configure
+from prefdelta.core.errors import PrefdeltaError, did_you_mean
 from prefdelta.recipe.aggregation import Recipe
 from prefdelta.recipe.base import BaseRecipe
-from prefdelta.recipe.config import configure
 from prefdelta.recipe.fusion import FusionRecipe
 from prefdelta.recipe.suite import SuiteRecipe
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from prefdelta.recipe.config import Config
+from prefdelta.core.config import Config, Named
+from prefdelta.recipe.objectives import unknown_keys_as_options
 from prefdelta.recipe.sampling import Sampling
 
 Scalarisation = Literal["smooth-tchebycheff", "smooth-tchebycheff-absolute", "linear"]
-LanguageObjective = Literal["dpo", "dpo-norm", "ipo", "apo-zero", "apo-down", "simpo", "orpo", "entropy", "null-space"]
 
 
 class Learning(Config):
     """How coefficients of a merge are learned.
 
     ``preference`` is one weight per task, in the tasks' order (equal if left out; only the ratios matter), ``alpha``
-    the temperature of the smooth Tchebycheff scalarisation. ``start`` is what every coefficient begins at.
+    the temperature of the smooth Tchebycheff scalarisation. ``start`` is what every coefficient begins
+    at; ``None`` looks for the best constant.
     """
 
     steps: int = Field(default=500, gt=0)
@@ -26,7 +27,7 @@ class Learning(Config):
     scalarisation: Scalarisation = "smooth-tchebycheff"
     alpha: float = Field(default=1.0, gt=0)
     preference: tuple[float, ...] | None = None
-    start: float = 0.4
+    start: float | None = 0.4
     checkpoint_steps: int = Field(default=50, gt=0)
 
 
@@ -34,14 +35,22 @@ class LanguageLearning(Learning):
     """How coefficients of a merge of language models are learned, and from what.
 
     ``objective`` is a preference loss on pairs, or one that needs no labels: ``entropy`` of the tokens of given
-    answers, or the ``null-space`` ratio of a task's own adapter. ``beta`` is the loss's own option (its usual default
-    if left out), ``batch_size`` the rows of a task in a step, ``micro_batch_size`` how many the model gets at once.
-    ``sampling`` is how the adapters' own models answer prompts, where the rows are not given.
+    answers, or the ``null-space`` ratio of a task's own adapter. A key of this section that is none of its own is an
+    option of the objective, as in :class:`~prefdelta.recipe.training.Training`. Which objectives and options there are
+    is known to :mod:`prefdelta.merging.learned.language`, which checks them when the plan is made. ``batch_size`` is
+    the rows of a task in a step, ``micro_batch_size`` how many the model gets at once. ``sampling`` is how the
+    adapters' own models answer prompts, where the rows are not given. ``start`` is looked for with a preference loss,
+    and is 0.4 without labels.
     """
 
-    objective: LanguageObjective = "dpo"
-    beta: float | None = Field(default=None, gt=0)
+    objective: Named = Named(name="dpo")
     batch_size: int = Field(default=16, gt=0)
     micro_batch_size: int = Field(default=4, gt=0)
     max_length: int = Field(default=2048, gt=0)
     sampling: Sampling = Sampling()
+    start: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unknown_keys_are_options(cls, given: Any) -> Any:
+        return unknown_keys_as_options(cls, given)

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from prefdelta.recipe.config import Config
-
-
-class ModelRef(Config):
-    """A model: a Hugging Face id or folder, ``micro:NAME`` (embedded), or a folder in another ``format``.
-
-    A plain string in a recipe is its ``path``. ``engine`` says what draws its answers for training; training and
-    evaluation always use ``transformers``. The engine ``vllm`` runs in a process of its own.
-    """
-
-    path: str
-    revision: str | None = None
-    format: Literal["huggingface", "llama2c"] = "huggingface"
-    engine: Literal["transformers", "vllm"] = "transformers"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    thinking: bool = False
-    trust_remote_code: bool = False
+from prefdelta.core.config import Config
+from prefdelta.core.folder_names import OptionalName, plain_label
+from prefdelta.core.reference import ModelRef, refuse_secrets
 
 
 class Server(Config):
@@ -33,11 +19,13 @@ class Server(Config):
     The key is in the environment variable ``api_key_env``. With the dialect ``openai`` only fields of OpenAI's own API
     are sent, and search results go back as user messages; ``vllm`` adds vLLM's: the chat template's thinking switch,
     ``top_k``, and going on with an unfinished answer. ``tokenizer`` (a model id or folder) is needed only where a
-    search cuts what it shows to a number of tokens.
+    search cuts what it shows to a number of tokens. ``name`` is what the model is called in results and folders;
+    ``omit`` names fields that are never sent.
     """
 
-    url: str
+    url: Annotated[str, AfterValidator(refuse_secrets)]
     model: str
+    name: OptionalName = None
     api_key_env: str = "OPENAI_API_KEY"
     thinking: bool = False
     dialect: Literal["vllm", "openai"] = "vllm"
@@ -46,6 +34,7 @@ class Server(Config):
     per_minute: float | None = Field(default=None, gt=0)
     timeout: float = Field(default=600.0, gt=0)
     attempts: int = Field(default=6, gt=0)
+    omit: tuple[str, ...] = ()
 
 
 AnswerFormat = Literal["samples", "mmlu-pro", "gsm8k-solutions", "alpaca-eval"]
@@ -54,24 +43,72 @@ AnswerFormat = Literal["samples", "mmlu-pro", "gsm8k-solutions", "alpaca-eval"]
 class Imported(Config):
     """Answers that already exist, instead of a model to sample: ``path`` in one of the known ``format`` s.
 
-    ``system`` names one of several systems whose answers are in one file (``gsm8k-solutions``).
+    ``system`` names one of several systems whose answers are in one file (``gsm8k-solutions``). ``name`` is what the
+    source is called in results and folders, by default the file's name.
     """
 
     path: str
     format: AnswerFormat
+    name: OptionalName = None
     system: str | None = None
 
 
-def _as_source(value: Any) -> Any:
-    if isinstance(value, str):
-        return ModelRef(path=value)
-    if isinstance(value, Mapping):
-        if "url" in value:
-            return Server(**value)
-        return Imported(**value) if value.get("format") in get_args(AnswerFormat) else ModelRef(**value)
-    return value
+def _kind_of_source(value: Any) -> str:
+    if isinstance(value, Server) or (isinstance(value, Mapping) and "url" in value):
+        return "server"
+    if isinstance(value, Imported) or (isinstance(value, Mapping) and _is_answer_format(value.get("format"))):
+        return "answers"
+    return "model"
+
+
+def _is_answer_format(value: Any) -> bool:
+    return isinstance(value, str) and value in get_args(AnswerFormat)
+
+
+def _a_string_is_the_path(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
 
 
 AnySource: TypeAlias = ModelRef | Server | Imported
-Source = Annotated[AnySource, BeforeValidator(_as_source)]
-Model = Annotated[ModelRef, BeforeValidator(lambda value: ModelRef(path=value) if isinstance(value, str) else value)]
+Source = Annotated[
+    Annotated[ModelRef, Tag("model")] | Annotated[Server, Tag("server")] | Annotated[Imported, Tag("answers")],
+    Discriminator(_kind_of_source),
+    BeforeValidator(_a_string_is_the_path),
+]
+Model = Annotated[ModelRef, BeforeValidator(_a_string_is_the_path)]
+
+
+def source_label(source: AnySource) -> str:
+    """What a model, a model behind a server, or a file of answers is called: its ``name``, or the end of its path.
+
+    It is a plain name, see :mod:`prefdelta.core.folder_names`.
+    """
+    if source.name is not None:
+        return source.name
+    named = source.model if isinstance(source, Server) else source.path
+    end = named.rstrip("/").rsplit("/", 1)[-1].removeprefix("micro:").removesuffix(".zip").removesuffix(".jsonl")
+    if isinstance(source, Imported) and source.system is not None:
+        end = f"{end}-{source.system}"
+    return plain_label(end)
+
+
+def labelled(sources: Iterable[AnySource]) -> dict[str, AnySource]:
+    """Sources by their labels, each once, in the order of their first appearance.
+
+    Raises:
+        ValueError: two different sources have one label, or labels that differ only in case.
+    """
+    found: dict[str, AnySource] = {}
+    for source in sources:
+        label = source_label(source)
+        same = next((known for known in found if known.casefold() == label.casefold()), label)
+        if found.setdefault(same, source) != source:
+            raise ValueError(
+                f"two different sources are called {label!r}; give one of them a name of its own: "
+                f"{{{_place(source)}, name: ...}}"
+            )
+    return found
+
+
+def _place(source: AnySource) -> str:
+    return f"url: {source.url}, model: {source.model}" if isinstance(source, Server) else f"path: {source.path}"

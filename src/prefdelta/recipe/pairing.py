@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
-from prefdelta.recipe.config import Config
+from prefdelta.core.config import Config, Named
 
 
 class Pairing(Config):
@@ -20,14 +18,14 @@ class Pairing(Config):
     and at most ``max_gap`` ahead of rejected; with ``order`` this keeps the pairs on which the scores agree.
     """
 
-    rule: Literal["order", "score", "best-worst", "same-source"] = "order"
+    rule: Named = Named(name="order")
     min_gap: float | None = Field(default=None, ge=0)
     max_gap: float | None = Field(default=None, gt=0)
 
     @property
     def needs_scores(self) -> bool:
         """Whether answers must be scored before they can be paired."""
-        return self.rule != "order" or self.min_gap is not None or self.max_gap is not None
+        return self.rule.name != "order" or self.min_gap is not None or self.max_gap is not None
 
     @model_validator(mode="after")
     def _gaps_are_in_order(self) -> Pairing:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from prefdelta.recipe.config import NAME, Config
-from prefdelta.records import Message
+from prefdelta.core.config import Config, Named
+from prefdelta.core.folder_names import PlainName
+from prefdelta.core.records import Message
 
 LM_EVAL = "lm_eval:"
 """What the source of an lm_eval task's questions begins with."""
 
+REGISTERED = "benchmark:"
+"""What the source of a registered benchmark's questions begins with."""
+
+PAIRS = "pairs:"
+"""What the source of preference pairs begins with."""
+
 
 def _as_lm_eval(value: Any) -> Any:
     return {"task": value} if isinstance(value, str) else value
+
+
+def _as_pairs(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
 
 
 _FLASHRAG = "flashrag:"
@@ -37,16 +48,16 @@ _FLASHRAG_SPLITS: Mapping[str, str] = MappingProxyType(
 class Questions(Config):
     """Where questions come from; used for training prompts and for benchmarks alike.
 
-    ``source`` is ``micro:NAME``, a ``.jsonl`` file of items, an MMLU-Pro output file (``format: mmlu-pro``), or a
-    data set on the Hugging Face Hub (``format: huggingface``, with ``question`` and ``answer`` naming its columns).
-    ``choices`` names a column that lists the options, or one column per option, among them ``answer``. Without a
-    ``split`` a file is taken whole, and of a data set its ``train`` split.
+    ``source`` is ``micro:NAME``, a ``.jsonl`` file of items, a published file of MMLU-Pro, GSM8K or AlpacaEval (told by
+    its content where there is no ``format``), or a data set on the Hugging Face Hub (``format: huggingface``, with
+    ``question`` and ``answer`` naming its columns). ``choices`` names a column that lists the options, or one column
+    per option, among them ``answer``. Without a ``split`` a file is taken whole, and of a data set its ``train`` split.
     ``flashrag:NAME`` is a search benchmark of ``RUC-NLPIR/FlashRAG_datasets`` on the Hub.
     Questions whose whole prompt has more than ``max_characters`` are left out: a student's context may be short.
     """
 
     source: str
-    format: Literal["items", "mmlu-pro", "gsm8k-solutions", "alpaca-eval", "huggingface"] = "items"
+    format: Literal["items", "mmlu-pro", "gsm8k-solutions", "alpaca-eval", "huggingface"] | None = None
     config: str | None = None
     split: str | None = None
     question: str = "question"
@@ -102,33 +113,84 @@ class LmEval(Config):
     seed: int = 1234
 
 
+class HeldOutPairs(Config):
+    """Preference pairs that nothing was trained on. A plain string in a recipe is their ``path``, a file of pairs.
+
+    In a domain, ``held_out`` names one of its deltas instead: the pairs of that delta on the prompts which the domain's
+    ``held_out`` sets aside. ``beta`` is that of the loss; responses are cut so that they have at most ``max_length``
+    tokens with the prompt, by default the student's context.
+    """
+
+    path: str | None = None
+    held_out: PlainName | None = None
+    beta: float = Field(default=0.1, gt=0)
+    max_length: int | None = Field(default=None, gt=1)
+
+    @model_validator(mode="after")
+    def _pairs_have_one_origin(self) -> HeldOutPairs:
+        if (self.path is None) == (self.held_out is None):
+            raise ValueError("give either the path of a file of pairs, or the delta whose pairs are held_out")
+        return self
+
+
 class Benchmark(Config):
     """One evaluation task. Validation chooses λ and method; only ``test`` items are reported.
 
-    It is made of ``questions`` and a ``scorer``, or it is a task of lm_eval (``lm_eval: NAME``).
+    It is made of ``questions`` and a ``scorer``, or it is a task of lm_eval (``lm_eval: NAME``), or a ``benchmark`` of
+    another package, by its name or with options; ``scorer`` is ``exact-match`` or the benchmark's own. Or it is a set
+    of preference ``pairs``, which are not answered: what is measured is which answer the model prefers.
     The two sets never share an item: they are different splits of the source, or, where only one split exists,
     ``validation`` items are drawn from it first and ``test`` items from the rest.
     """
 
-    name: str = Field(pattern=NAME)
+    name: PlainName
     questions: Questions
     lm_eval: Annotated[LmEval | None, BeforeValidator(_as_lm_eval)] = None
-    scorer: Literal["exact-match", "final-number", "choice", "token-f1"] = "exact-match"
+    benchmark: Named | None = None
+    pairs: Annotated[HeldOutPairs | None, BeforeValidator(_as_pairs)] = None
+    scorer: Named | None = None
     validation_split: str | None = None
     validation: int = Field(default=200, ge=0)
     test: int = Field(default=500, gt=0)
 
     @model_validator(mode="before")
     @classmethod
-    def _an_lm_eval_task_has_its_own_questions(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or values.get("lm_eval") is None:
+    def _what_is_made_elsewhere_has_its_own_questions(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
             return values
-        task = _as_lm_eval(values["lm_eval"])
-        name = task.get("task") if isinstance(task, Mapping) else task.task
-        stands_for = {"source": f"{LM_EVAL}{name}"}
-        given = values.get("questions", stands_for)
-        given = given if isinstance(given, Mapping) else given.model_dump(exclude_defaults=True)
-        others = [key for key in ("scorer", "validation_split") if values.get(key) not in (None, "exact-match")]
-        if given.get("source") != stands_for["source"] or others:
-            raise ValueError(f"{others[0] if others else 'questions'} and lm_eval exclude each other; leave one out")
-        return {**values, "questions": given}
+        kinds = {
+            "lm_eval": (("task",), LM_EVAL, ("benchmark", "pairs", "scorer", "validation_split")),
+            "benchmark": (("name",), REGISTERED, ("lm_eval", "pairs", "validation_split")),
+            "pairs": (("path", "held_out"), PAIRS, ("scorer", "validation_split")),
+        }
+        for kind, (keys, prefix, others) in kinds.items():
+            made = values.get(kind)
+            if made is None:
+                continue
+            fields = made if isinstance(made, Mapping | str) else dict(made)
+            names = [fields] if isinstance(fields, str) else [fields.get(key) for key in keys]
+            name = next(filter(None, names), None)
+            source = f"{prefix}{name}"
+            given = values.get("questions", {"source": source})
+            given = given if isinstance(given, Mapping) else given.model_dump(exclude_defaults=True)
+            excluded = [other for other in others if values.get(other) is not None]
+            if given.get("source") != source or excluded:
+                raise ValueError(
+                    f"{excluded[0] if excluded else 'questions'} and {kind} exclude each other; leave one out"
+                )
+            return {**values, "questions": given}
+        return values
+
+
+def refuse_held_out(benchmarks: Iterable[Benchmark], where: str) -> None:
+    """Refuse benchmarks of pairs that a delta holds out, where there is no delta.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for benchmark in benchmarks:
+        if benchmark.pairs is not None and benchmark.pairs.held_out is not None:
+            raise ValueError(
+                f"benchmark {benchmark.name!r} is made of the pairs that a delta holds out, which only a domain's "
+                f"benchmarks can be, not {where}; give the path of a file of pairs"
+            )

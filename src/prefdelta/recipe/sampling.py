@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from prefdelta.recipe.config import Config
+from prefdelta.core.config import Config, Named
 
 
 class Sampling(Config):
@@ -29,27 +27,21 @@ class Sampling(Config):
         return self
 
 
-_SEARCH_PRESETS: Mapping[str, Mapping[str, int | None]] = MappingProxyType(
-    {
-        "plain": {"top_k": 3, "max_turns": 5, "max_words": 350},
-        "search_r1": {"top_k": 3, "max_turns": 4, "turn_tokens": 500, "observation_tokens": 500, "window": 4096},
-        "pda": {"top_k": 5, "max_turns": 5, "turn_tokens": 2048, "passage_tokens": 500},
-    }
-)
-
-
 class Search(Config):
     """The search environment: ``top_k`` passages of ``corpus`` per query, at most ``max_turns`` turns that may search.
 
     ``corpus`` is ``micro:corpus``, a ``.jsonl`` file of documents, a folder that ``prefdelta index`` made, or the URL
     of a server that speaks Search-R1's protocol; ``cache`` is a file that keeps such a server's answers.
-    ``protocol`` decides prompt, tags and corrections, and the defaults of the other keys (docs/search.md). A passage
+    ``retriever`` is a registered way to search the corpus, by its name or with options; the corpus decides where it is
+    left out. ``protocol`` decides prompt, tags and corrections, and the defaults of the other keys, which are filled in
+    where the search begins (docs/search.md). A passage
     is cut after ``max_words`` words or ``passage_tokens`` tokens, all that is shown after a search after
     ``observation_tokens``, a turn after ``turn_tokens``, and the model reads the last ``window`` tokens.
     """
 
     corpus: str
-    protocol: Literal["plain", "search_r1", "pda"] = "plain"
+    protocol: Named = Named(name="plain")
+    retriever: Named | None = None
     top_k: int = Field(default=3, gt=0)
     max_turns: int = Field(default=5, gt=0)
     max_words: int | None = Field(default=None, gt=0)
@@ -58,13 +50,6 @@ class Search(Config):
     turn_tokens: int | None = Field(default=None, gt=0)
     window: int | None = Field(default=None, gt=0)
     cache: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _protocol_sets_defaults(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        return {**_SEARCH_PRESETS.get(str(values.get("protocol", "plain")), {}), **values}
 
 
 class Filters(Config):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
-from prefdelta.recipe.config import Config
+from prefdelta.core.config import Config, Named
 from prefdelta.recipe.models import Model
 
 
@@ -23,7 +21,7 @@ class Scoring(Config):
     label: int | None = Field(default=None, ge=0)
     batch_size: int = Field(default=16, gt=0)
     max_length: int | None = Field(default=None, gt=0)
-    scorer: Literal["exact-match", "final-number", "choice", "token-f1"] | None = None
+    scorer: Named | None = None
     path: str | None = None
 
     @model_validator(mode="after")

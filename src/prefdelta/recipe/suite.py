@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from prefdelta.core.config import Config
+from prefdelta.core.folder_names import OptionalName, PlainName, plain_label, refuse_alike, refuse_repeated
 from prefdelta.recipe.base import BaseRecipe
-from prefdelta.recipe.config import NAME, Config
 from prefdelta.recipe.learning import Learning
+from prefdelta.recipe.methods import MergeMethod, Scale
 from prefdelta.recipe.models import Model
 from prefdelta.recipe.training import Lora
 
@@ -131,7 +134,7 @@ class Limits(Config):
 class SuiteTask(Config):
     """One task. ``class_names`` replaces the source's labels, ``prompt`` puts them into a sentence for CLIP."""
 
-    name: str = Field(pattern=NAME)
+    name: PlainName
     source: FileSource | HubSource
     limits: Limits = Limits()
     prompt: str = "a photo of a {}."
@@ -145,30 +148,62 @@ class AdapterTraining(Config):
     training: Optimisation = Optimisation()
 
 
-class MergeMethod(Config):
-    """A data-free merge and what is tried on validation: each scale λ with each combination of ``options``."""
+class TriedMethod(MergeMethod):
+    """A data-free merge and what is tried on validation: each scale λ with each combination of ``options``.
 
-    name: str = Field(pattern=NAME)
-    merge: str
-    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    options: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    An option with a list is tried at each entry. Without ``label`` it is called by its name.
+    """
+
+    scales: tuple[Scale, ...] = Field(default=(1.0,), min_length=1)
+
+    @property
+    def called(self) -> str:
+        """The ``label``, by default the name; a plain name."""
+        return self.label if self.label is not None else plain_label(self.name)
+
+    @property
+    def tried(self) -> dict[str, tuple[Any, ...]]:
+        """Option -> the values that it is tried at."""
+        return {
+            name: tuple(value) if isinstance(value, list | tuple) else (value,) for name, value in self.options.items()
+        }
 
 
 class LearnedMethod(Config):
     """A merge whose coefficients are learned on validation inputs, and what is tried on validation.
 
     Its ``objective`` is the ``entropy`` of the merged model's predictions, which needs no labels, or ``cross-entropy``
-    with them. Each learning rate is one run, in place of ``learning.learning_rate``; its result is judged at each of
-    ``scales``.
+    with them. ``options`` are those of what is learned. Each learning rate is one run, in place of
+    ``learning.learning_rate``; its result is judged at each of ``scales``. Without ``label`` it is called by what it
+    learns.
     """
 
-    name: str = Field(pattern=NAME)
     learn: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    label: OptionalName = None
     objective: ClassifierObjective = "entropy"
     learning: Learning = Learning()
-    learning_rates: tuple[float, ...] = Field(default=(1e-3,), min_length=1)
-    scales: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    learning_rates: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        default=(1e-3,), min_length=1
+    )
+    scales: tuple[Scale, ...] = Field(default=(1.0,), min_length=1)
     batch_size: int = Field(default=16, gt=0)
+
+    @property
+    def called(self) -> str:
+        """The ``label``, by default what is learned; a plain name."""
+        return self.label if self.label is not None else plain_label(self.learn)
+
+
+def _kind_of_method(value: Any) -> str:
+    learned = isinstance(value, LearnedMethod) or (isinstance(value, Mapping) and "learn" in value)
+    return "learned" if learned else "merge"
+
+
+SuiteMergeMethod: TypeAlias = TriedMethod | LearnedMethod
+_GivenMethod = Annotated[
+    Annotated[TriedMethod, Tag("merge")] | Annotated[LearnedMethod, Tag("learned")], Discriminator(_kind_of_method)
+]
 
 
 class PreferenceSweep(Config):
@@ -193,7 +228,7 @@ class SuiteRecipe(BaseRecipe):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     tasks: tuple[SuiteTask, ...] = Field(min_length=2)
     adapter: AdapterTraining = AdapterTraining()
-    methods: tuple[MergeMethod | LearnedMethod, ...] = Field(min_length=1)
+    methods: tuple[_GivenMethod, ...] = Field(min_length=1)
     budget: int = Field(gt=0)
     unseen: tuple[str, ...] = ()
     preference: PreferenceSweep | None = None
@@ -202,19 +237,23 @@ class SuiteRecipe(BaseRecipe):
     @model_validator(mode="after")
     def _names_fit(self) -> SuiteRecipe:
         tasks = [task.name for task in self.tasks]
-        for kind, names in (("task", tasks), ("method", [method.name for method in self.methods])):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{kind} name {twice[0]!r} is used twice; names must differ")
+        refuse_alike("seed", self.seeds)
+        for method in self.methods:
+            refuse_alike(f"method {method.called!r}: scale", method.scales)
+            if isinstance(method, LearnedMethod):
+                refuse_alike(f"method {method.called!r}: learning rate", method.learning_rates)
+        refuse_repeated("task", tasks)
+        refuse_repeated("method", (method.called for method in self.methods))
         unknown = [name for name in self.unseen if name not in tasks]
         if unknown:
             raise ValueError(f"unseen names {unknown[0]!r}, which is no task of this suite")
         if self.unseen and len(tasks) - len(self.unseen) < 2:
             raise ValueError("at least two tasks must be left to merge when the unseen ones are set aside")
         if self.preference is not None:
-            learned = [method.name for method in self.methods if isinstance(method, LearnedMethod)]
+            learned = [method.called for method in self.methods if isinstance(method, LearnedMethod)]
             if self.preference.method not in learned:
                 raise ValueError(f"preference.method {self.preference.method!r} is no learned method of this suite")
+            refuse_alike("preference.weights: weight", self.preference.weights)
             if self.preference.task not in tasks:
                 raise ValueError(f"preference.task {self.preference.task!r} is no task of this suite")
         return self
@@ -224,17 +263,17 @@ class SuiteRecipe(BaseRecipe):
         for method in self.methods:
             if settings_count(method) != self.budget:
                 raise ValueError(
-                    f"method {method.name!r} tries {settings_count(method)} settings, the budget is {self.budget}; "
+                    f"method {method.called!r} tries {settings_count(method)} settings, the budget is {self.budget}; "
                     "all methods must try equally many"
                 )
         return self
 
 
-def settings_count(method: MergeMethod | LearnedMethod) -> int:
+def settings_count(method: SuiteMergeMethod) -> int:
     """How many settings a method tries on validation."""
     if isinstance(method, LearnedMethod):
         return len(method.learning_rates) * len(method.scales)
     count = len(method.scales)
-    for values in method.options.values():
+    for values in method.tried.values():
         count *= len(values)
     return count

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from prefdelta.recipe.config import Config
-from prefdelta.recipe.questions import Benchmark
+from prefdelta.core.config import Config
+from prefdelta.core.folder_names import refuse_repeated
+from prefdelta.recipe.questions import Benchmark, refuse_held_out
 from prefdelta.recipe.sampling import Sampling
 
 
@@ -20,8 +21,6 @@ class Watch(Config):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Watch:
-        names = [benchmark.name for benchmark in self.benchmarks]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"benchmark name {twice[0]!r} is used twice; names must differ")
+        refuse_repeated("benchmark", (benchmark.name for benchmark in self.benchmarks))
+        refuse_held_out(self.benchmarks, "watched tasks")
         return self

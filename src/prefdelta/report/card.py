@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
 
-from prefdelta.report import words
+from prefdelta.core.names import markdown, one_line
+from prefdelta.evaluation.results import Domain
+from prefdelta.report.choice import choice_sentences
 from prefdelta.report.contents import DomainLineage, Node
+from prefdelta.report.headline import domain_headline, number_word
+from prefdelta.report.usage import peft_code
 
 
-def model_card(recipe: str, name: str, domain: Mapping[str, Any], lineage: DomainLineage) -> str:
+def model_card(recipe: str, name: str, domain: Domain, lineage: DomainLineage) -> str:
     """The card of the adapter that was chosen in one domain.
 
     Args:
@@ -18,24 +21,24 @@ def model_card(recipe: str, name: str, domain: Mapping[str, Any], lineage: Domai
         domain: the domain's entry in ``results.json``.
         lineage: where the adapter comes from.
     """
-    summary = domain["summary"]
-    best = summary["best_merge"]
+    best = domain.summary.best_merge
     deltas = "\n".join(
-        _row(delta.name, *map(_cell, (delta.weak, delta.weaker, delta.pairs, delta.adapter)))
+        _row(markdown(delta.name), *map(_cell, (delta.weak, delta.weaker, delta.pairs, delta.adapter)))
         for delta in lineage.deltas
     )
-    (student,) = [method for method in domain["methods"].values() if method["kind"] == "student"]
-    ours = domain["methods"][best["variant"]]["tasks"]
+    (student,) = [method for method in domain.methods.values() if method.kind == "student"]
+    ours = domain.methods[best.variant].tasks
     scores = "\n".join(
         _row(
-            task,
-            f"{student['tasks'][task]['score']:.1f}",
-            f"{ours[task]['score']:.1f}",
-            words.interval(ours[task]["vs_student"]),
+            markdown(task),
+            f"{student.tasks[task].score:.1f}",
+            f"{ours[task].score:.1f}",
+            difference.text if (difference := ours[task].vs_student) else "",
         )
-        for task in domain["tasks"]
+        for task in domain.tasks
     )
-    hub = f"base_model: {lineage.student.label}\n" if ":" not in lineage.student.label else ""
+    student_name = one_line(lineage.student.label)
+    hub = f"base_model: {json.dumps(student_name, ensure_ascii=False)}\n" if ":" not in student_name else ""
     return f"""\
 ---
 library_name: peft
@@ -45,29 +48,26 @@ library_name: peft
 - model-merging
 ---
 
-# {recipe}: {name}
+# {markdown(recipe)}: {markdown(name)}
 
-A LoRA adapter for **{lineage.student.label}**, merged by `{best["name"]}` at scale {best["scale"]:g} from
-{words.number_word(len(lineage.deltas))} preference deltas. Each delta was trained to prefer the answers of a weak model
+A LoRA adapter for **{markdown(student_name)}**, merged by `{one_line(best.name)}` at scale {best.scale:g} from
+{number_word(len(lineage.deltas))} preference deltas. Each delta was trained to prefer the answers of a weak model
 over those of a weaker one; the scale is already in the weights.
 
-{words.domain_headline(domain)}
+{domain_headline(domain)}
 
 | task | student | this adapter | difference, 95 % interval |
 |---|---|---|---|
 {scores}
 
-Method and scale were chosen on validation items, the scores are on test items.
+{" ".join(markdown(sentence) for sentence in choice_sentences(domain))} The scores are on test items.
 
 ## Use
 
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
+In this folder, or with its path or Hub id in place of ".":
 
-base = AutoModelForCausalLM.from_pretrained("{lineage.student.label}")
-model = PeftModel.from_pretrained(base, "path/to/this/folder")
-```
+```python
+{peft_code(student_name, ".")}```
 
 ## Lineage
 
@@ -85,7 +85,11 @@ Scores are those of this run's tasks, items and decoding settings; other tasks w
 
 
 def _cell(node: Node) -> str:
-    return " ".join(part for part in (node.label, node.detail, f"`{node.hash[:10]}`" if node.hash else "") if part)
+    return " ".join(
+        part
+        for part in (markdown(node.label), markdown(node.detail), f"`{node.hash[:10]}`" if node.hash else "")
+        if part
+    )
 
 
 def _row(*cells: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefdelta.records import Item, Record
+from prefdelta.core.records import Item, Record
+from prefdelta.evaluation.results import AggregationResults
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,17 @@ class DeltaLineage:
 
 @dataclass(frozen=True)
 class DomainLineage:
-    """Where the merged adapter of a domain comes from."""
+    """Where the merged adapter of a domain comes from.
+
+    ``folder`` is the adapter's, in the run folder; ``rank`` a ``--max-lora-rank`` of vLLM that holds it.
+    """
 
     student: Node
     prompts: Node
     deltas: tuple[DeltaLineage, ...]
     merged: Node
+    folder: str
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class ReportInput:
         limits: what a reader should know about this run beyond the general limits, one sentence each.
     """
 
-    results: Mapping[str, Any]
+    results: AggregationResults
     recipe: str
     description: str = ""
     geometry: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -85,7 +91,7 @@ def pick_transcripts(
     Which ones is decided by a hash of the item's id, not by how good they look.
 
     Args:
-        items: the items by task.
+        items: the items by task; records of other tasks are left out.
         student: the student's records.
         merged: the merged model's records of the same items.
         count: how many, if there are so many.
@@ -94,7 +100,8 @@ def pick_transcripts(
     theirs = {(record.task, record.item): record for record in student}
     won: dict[str, list[Transcript]] = {}
     lost: list[Transcript] = []
-    for record in sorted(merged, key=lambda record: hashlib.sha256(record.item.encode()).digest()):
+    answered = [record for record in merged if (record.task, record.item) in asked]
+    for record in sorted(answered, key=lambda record: hashlib.sha256(record.item.encode()).digest()):
         before = theirs[record.task, record.item]
         item = asked[record.task, record.item]
         question = next(message["content"] for message in reversed(item.messages) if message["role"] == "user")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -10,11 +10,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from prefdelta.report import words
+from prefdelta.core.files import replace_text
+from prefdelta.evaluation.doubts import doubts
+from prefdelta.evaluation.results import FusionData, FusionResults, Role, signed
 from prefdelta.report.contents import Transcript
+from prefdelta.report.headline import warned
 from prefdelta.report.page import environment
 from prefdelta.report.picture import PALETTE, STYLE, Point, Row, embedded, panel, picture
-from prefdelta.store import replace_text
 
 _GROUPS = {
     "student": "student",
@@ -47,7 +49,7 @@ class FusionReport:
         versions: of the libraries that decide numbers.
     """
 
-    results: Mapping[str, Any]
+    results: FusionResults
     recipe: str
     description: str = ""
     transcripts: Sequence[Transcript] = ()
@@ -61,9 +63,8 @@ def write_fusion_report(run: FusionReport, path: Path) -> None:
 
 def render_fusion(run: FusionReport) -> str:
     """The page as text."""
-    methods: Mapping[str, Mapping[str, Any]] = run.results["methods"]
     groups = {
-        title: {name: method for name, method in methods.items() if method["kind"] == kind}
+        title: {name: method for name, method in run.results.methods.items() if method.kind == kind}
         for kind, title in _GROUPS.items()
     }
     return (
@@ -73,84 +74,91 @@ def render_fusion(run: FusionReport) -> str:
             run=run,
             results=run.results,
             headline=fusion_headline(run.results),
-            picture=Markup(embedded(f"Scores in {run.results['recipe']}", _panel(run.results))),
+            picture=Markup(embedded(f"Scores in {run.results.recipe}", _panel(run.results))),
             chart_style=Markup(PALETTE + STYLE),
             groups={title: members for title, members in groups.items() if members},
-            answers=_answers(run.results["data"]),
+            answers=_answers(run.results.data),
             behaviours=_behaviours(run.results),
         )
     )
 
 
-def fusion_headline(results: Mapping[str, Any]) -> str:
+def fusion_doubts(results: FusionResults) -> list[str]:
+    """What speaks against the models that the headline is about."""
+    shown = [name for name in ("student", results.control, results.main) if name in results.methods]
+    return doubts({name: results.methods[name].test.tasks for name in shown})
+
+
+def fusion_headline(results: FusionResults) -> str:
     """The result in one sentence, whatever it is."""
-    main, control = results["main"], results["control"]
-    over = {entry["with"]: entry for entry in results["comparisons"]}
-    score = results["methods"][main]["test"]["average"]["score"]
+    main, control = results.main, results.control
+    over = {entry.other: entry for entry in results.comparisons}
+    score = results.methods[main].test.average.score
     gain = over[control]
-    return (
-        f"{main} reaches {score:.1f}\N{NO-BREAK SPACE}%: {words.signed(gain['mean'])} points over {control}, the same "
-        f"training without the sources' answers [95\N{NO-BREAK SPACE}% CI {words.signed(gain['low'])} to "
-        f"{words.signed(gain['high'])}]{_CLEAR[words.verdict(gain)]}, and {words.signed(over['student']['mean'])} over "
-        "the student."
+    return warned(
+        fusion_doubts(results),
+        f"{main} reaches {score:.1f}\N{NO-BREAK SPACE}%: {signed(gain.mean)} points over {control}, the same "
+        f"training without the sources' answers [95\N{NO-BREAK SPACE}% CI {signed(gain.low)} to "
+        f"{signed(gain.high)}]{_CLEAR[gain.verdict]}, and {signed(over['student'].mean)} over "
+        "the student.",
     )
 
 
-def draw_fusion(results: Mapping[str, Any]) -> str:
+def draw_fusion(results: FusionResults) -> str:
     """Every model on one scale, as a complete SVG file that follows the reader's light or dark theme."""
     return picture([_panel(results)])
 
 
-def _panel(results: Mapping[str, Any]) -> tuple[int, float, str]:
-    methods: Mapping[str, Mapping[str, Any]] = results["methods"]
-    student = methods["student"]["test"]["average"]["score"]
+def _panel(results: FusionResults) -> tuple[int, float, str]:
+    methods = results.methods
+    student = methods["student"].test.average.score
     rows = []
     for kind in _GROUPS:
-        members = {name: method for name, method in methods.items() if method["kind"] == kind}
+        members = {name: method for name, method in methods.items() if method.kind == kind}
         for index, (name, method) in enumerate(members.items()):
-            average = method["test"]["average"]
-            over = average["versus"].get("student")
+            average = method.test.average
+            over = average.versus.get("student")
             rows.append(
                 Row(
                     label=name.removeprefix("source:"),
                     kind=_COLOURS[kind],
-                    points=(Point(average["score"], True, f"{name}: {average['score']:.1f}"),),
-                    interval=(student + over["low"], student + over["high"]) if over else None,
-                    value=f"{average['score']:.1f}",
+                    points=(Point(average.score, True, f"{name}: {average.score:.1f}"),),
+                    interval=(student + over.low, student + over.high) if over else None,
+                    value=f"{average.score:.1f}",
                     strong=kind == "main",
                     opens_group=index == 0 and kind != "student",
                 )
             )
-    highest = max(method["test"]["average"]["score"] for method in methods.values())
-    return panel(results["recipe"], rows, highest=highest, student=student)
+    highest = max(method.test.average.score for method in methods.values())
+    return panel(results.recipe, rows, highest=highest, student=student)
 
 
-def _answers(data: Mapping[str, Any]) -> dict[str, Any]:
+def _answers(data: Mapping[str, FusionData]) -> dict[str, Any]:
     """What was trained on, as means over the seeds."""
     seeds = list(data.values())
 
-    def mean(*path: str) -> float:
-        values = []
-        for entry in seeds:
-            value: Any = entry
-            for key in path:
-                value = value[key]
-            values.append(float(value))
-        return fmean(values)
+    def mean(value: Callable[[FusionData], float]) -> float:
+        return fmean(value(entry) for entry in seeds)
 
+    def role(name: str) -> Role:
+        found = [entry.answers.roles[name] for entry in seeds]
+        return Role(
+            score=fmean(entry.score for entry in found),
+            tokens=fmean(entry.tokens for entry in found),
+            ended=fmean(entry.ended for entry in found),
+        )
+
+    triples = mean(lambda entry: entry.triples["triples"])
     return {
-        "prompts": mean("triples", "items"),
-        "triples": mean("triples", "triples"),
-        "ahead": 100 * mean("triples", "source_ahead") / mean("triples", "triples"),
-        "demonstrations": mean("demonstrations", "demonstrations"),
-        "roles": {
-            role: {what: mean("answers", "roles", role, what) for what in ("score", "tokens", "ended")}
-            for role in seeds[0]["answers"]["roles"]
-        },
+        "prompts": mean(lambda entry: entry.triples["items"]),
+        "triples": triples,
+        "ahead": 100 * mean(lambda entry: entry.triples["source_ahead"]) / triples,
+        "demonstrations": mean(lambda entry: entry.demonstrations.demonstrations),
+        "roles": {name: role(name) for name in seeds[0].answers.roles},
     }
 
 
-def _behaviours(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
+def _behaviours(results: FusionResults) -> list[tuple[str, Mapping[str, float]]]:
     """Behaviour rates of every model but the sources."""
-    rates = results.get("behaviours", {})
-    return [(name, rates[name]) for name, method in results["methods"].items() if rates and method["kind"] != "source"]
+    rates = results.behaviours or {}
+    return [(name, rates[name]) for name, method in results.methods.items() if rates and method.kind != "source"]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from prefdelta.report import words
-from prefdelta.report.contents import ReportInput
-from prefdelta.report.curves import draw_scales
+from prefdelta import micro
+from prefdelta.core.files import replace_text
+from prefdelta.evaluation.results import Domain, Interval, VariantResult, signed
+from prefdelta.report.choice import choice_sentences, scale_rows
+from prefdelta.report.contents import DomainLineage, ReportInput
+from prefdelta.report.curves import MEASURES, draw_labelled_scales, draw_scales
+from prefdelta.report.headline import CONTROLS, cautions, control_reading, headlines
 from prefdelta.report.picture import PALETTE, STYLE, draw_domain
-from prefdelta.store import replace_text
+from prefdelta.report.usage import peft_code, vllm_command
 
 _OBSERVATION = re.compile(r"(<information>.*?</information>)", re.DOTALL)
 _KINDS = {
@@ -34,19 +39,26 @@ def write_report(run: ReportInput, path: Path) -> None:
 
 def render(run: ReportInput) -> str:
     """The page as text."""
-    domains = run.results["domains"]
+    domains = run.results.domains
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             run=run,
             results=run.results,
-            headline=words.headline(run.results),
-            domains={name: _domain(domain) for name, domain in domains.items()},
+            headlines=headlines(run.results),
+            cautions=cautions(run.results),
+            views={name: _view(domain) for name, domain in domains.items()},
             pictures={name: Markup(draw_domain(name, domain)) for name, domain in domains.items()},
-            scales={name: Markup(draw_scales(name, domain["selection"])) for name, domain in domains.items()},
+            scales={name: Markup(draw_scales(name, domain.selection)) for name, domain in domains.items()},
+            labelled={name: Markup(draw_labelled_scales(name, domain.selection)) for name, domain in domains.items()},
+            choices={name: choice_sentences(domain) for name, domain in domains.items()},
+            scale_rows={name: scale_rows(domain.selection) for name, domain in domains.items()},
+            measures=MEASURES,
             chart_style=Markup(PALETTE + STYLE),
-            controls=words.CONTROLS,
+            controls=CONTROLS,
+            behaviours=micro.BEHAVIOURS,
+            uses={name: _use(run.results.recipe, name, line) for name, line in run.lineage.items()},
             geometry={name: _geometry(entry) for name, entry in run.geometry.items()},
             kinds=_KINDS,
         )
@@ -62,49 +74,83 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(signed=words.signed, interval=words.interval, pieces=_pieces, short=lambda h: h[:10])
+    made.filters.update(signed=signed, pieces=_pieces, short=lambda h: h[:10])
     return made
 
 
-def _domain(domain: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of a domain, in the order in which it shows it."""
-    methods = domain["methods"]
-    return {
-        **domain,
-        "headline": words.domain_headline(domain),
-        "groups": {
-            kind: {name: method for name, method in methods.items() if method["kind"] == kind}
-            for kind in _KINDS
-            if any(method["kind"] == kind for method in methods.values())
-        },
-        "control_readings": _control_readings(methods),
-        "behaviour_rows": _behaviour_rows(domain),
-    }
+@dataclass(frozen=True)
+class _DomainView:
+    """What the page shows of a domain beside its results."""
+
+    groups: Mapping[str, Mapping[str, VariantResult]]
+    control_readings: Sequence[_ControlReading]
+    behaviour_rows: Sequence[tuple[str, Mapping[str, float]]]
+    compared: Sequence[str]
 
 
-def _control_readings(methods: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One reading per control, of its merge at λ = 1 and, where it is another, at the λ that validation chose."""
-    readings: dict[str, dict[str, Any]] = {}
-    for method in methods.values():
-        control, _, source = method["source"].partition(".")
-        if method["kind"] == "control" and source in ("average", ""):
-            entry = readings.setdefault(control, {"name": control, "differences": {}})
-            entry["differences"][method["scale"]] = method["average"]["vs_student"]
-    for entry in readings.values():
-        entry["lesson"] = words.control_reading(entry["name"], entry["differences"])
-    return list(readings.values())
+@dataclass(frozen=True)
+class _Use:
+    """How to use a domain's merged adapter."""
+
+    folder: str
+    python: str
+    serve: str
 
 
-def _behaviour_rows(domain: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
+@dataclass(frozen=True)
+class _ControlReading:
+    """A control's differences to the student, by scale λ, and what they teach."""
+
+    name: str
+    differences: Mapping[float, Interval]
+    lesson: str
+
+
+def _view(domain: Domain) -> _DomainView:
+    groups = {kind: {name: m for name, m in domain.methods.items() if m.kind == kind} for kind in _KINDS}
+    return _DomainView(
+        groups={kind: methods for kind, methods in groups.items() if methods},
+        control_readings=_control_readings(domain),
+        behaviour_rows=_behaviour_rows(domain),
+        compared=[task for task in domain.tasks if _is_compared(domain, task)],
+    )
+
+
+def _is_compared(domain: Domain, task: str) -> bool:
+    """Whether a task is made of preference pairs."""
+    return all("margin" in (method.tasks[task].measures or {}) for method in domain.methods.values())
+
+
+def _use(recipe: str, name: str, line: DomainLineage) -> _Use:
+    base = line.student.label
+    return _Use(
+        folder=line.folder,
+        python=peft_code(base, line.folder),
+        serve=vllm_command(base, f"{recipe}-{name}", line.folder, line.rank),
+    )
+
+
+def _control_readings(domain: Domain) -> list[_ControlReading]:
+    """One reading per control, of its merge at λ = 1 and, where it is another, at the λ that was chosen."""
+    found: dict[str, dict[float, Interval]] = {}
+    for method in domain.methods.values():
+        control, _, source = method.source.partition(".")
+        difference = method.average.vs_student
+        if method.kind == "control" and source in ("average", "") and method.scale is not None and difference:
+            found.setdefault(control, {})[method.scale] = difference
+    return [
+        _ControlReading(name, differences, control_reading(name, differences)) for name, differences in found.items()
+    ]
+
+
+def _behaviour_rows(domain: Domain) -> list[tuple[str, Mapping[str, float]]]:
     """Behaviour rates of the student, the single deltas at λ = 1, and the chosen merge."""
-    rates = domain.get("behaviours")
-    if not rates:
+    if not domain.behaviours:
         return []
-    methods = domain["methods"]
-    singles = [name for name, method in methods.items() if method["kind"] == "single" and method["scale"] == 1]
-    student = [name for name, method in methods.items() if method["kind"] == "student"]
-    shown = [*student, *singles, domain["summary"]["best_merge"]["variant"]]
-    return [(name, rates[name]) for name in shown]
+    singles = [name for name, method in domain.methods.items() if method.kind == "single" and method.scale == 1]
+    student = [name for name, method in domain.methods.items() if method.kind == "student"]
+    shown = [*student, *singles, domain.summary.best_merge.variant]
+    return [(name, domain.behaviours[name]) for name in shown]
 
 
 def _geometry(geometry: Mapping[str, Any]) -> dict[str, Any]:

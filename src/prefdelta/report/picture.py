@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from prefdelta.evaluation.results import AggregationResults, Domain, VariantResult
 from prefdelta.report import svg
 
 WIDTH = 460
@@ -54,18 +54,18 @@ class Row:
     opens_group: bool = False
 
 
-def draw_domain(name: str, domain: Mapping[str, Any]) -> str:
+def draw_domain(name: str, domain: Domain) -> str:
     """One panel: weak models, the student, single deltas, merges and controls on one scale.
 
-    A full dot is the model at the scale that validation chose, an open one the same at λ = 1. The bar through a full
+    A full dot is the model at the scale that was chosen, an open one the same at λ = 1. The bar through a full
     dot is the 95 % interval of its difference to the student.
     """
     return embedded(f"Scores in {name}", _panel(name, domain))
 
 
-def draw_result(results: Mapping[str, Any]) -> str:
+def draw_result(results: AggregationResults) -> str:
     """All panels side by side, as a complete SVG file that follows the reader's light or dark theme."""
-    return picture([_panel(name, domain) for name, domain in results["domains"].items()])
+    return picture([_panel(name, domain) for name, domain in results.domains.items()])
 
 
 def embedded(title: str, drawn: tuple[int, float, str]) -> str:
@@ -96,9 +96,9 @@ def picture(panels: Sequence[tuple[int, float, str]]) -> str:
     )
 
 
-def _panel(name: str, domain: Mapping[str, Any]) -> tuple[int, float, str]:
-    scores = [method["average"]["score"] for method in domain["methods"].values()]
-    return panel(name, _rows(domain), highest=max(scores), student=domain["summary"]["student"])
+def _panel(name: str, domain: Domain) -> tuple[int, float, str]:
+    scores = [method.average.score for method in domain.methods.values()]
+    return panel(name, _rows(domain), highest=max(scores), student=domain.summary.student)
 
 
 def panel(name: str, rows: Sequence[Row], *, highest: float, student: float) -> tuple[int, float, str]:
@@ -148,21 +148,23 @@ def _draw_row(row: Row, y: float, x: Callable[[float], float]) -> str:
     return svg.element("g", "".join(parts), class_=row.kind)
 
 
-def _rows(domain: Mapping[str, Any]) -> list[Row]:
-    methods: Mapping[str, Mapping[str, Any]] = domain["methods"]
-    student = domain["summary"]["student"]
-    best = domain["summary"]["best_merge"]["name"]
+def _rows(domain: Domain) -> list[Row]:
+    methods = domain.methods
+    student = domain.summary.student
+    best = domain.summary.best_merge.name
     rows = []
-    weak = [(name, method) for name, method in methods.items() if method["kind"] == "weak"]
+    weak = [(name, method) for name, method in methods.items() if method.kind == "weak"]
     if weak:
         points = tuple(_point(name, method, full=True) for name, method in weak)
         top = max(point.score for point in points)
         rows.append(Row(f"{len(weak)} weak models", "weak", points, value=f"≤ {top:.1f}"))
     rows.append(Row("student", "student", (Point(student, True, f"student: {student:.1f}"),), value=f"{student:.1f}"))
     for kind in ("single", "baseline", "merge"):
-        sources = list(dict.fromkeys(method["source"] for method in methods.values() if method["kind"] == kind))
+        sources = list(dict.fromkeys(method.source for method in methods.values() if method.kind == kind))
         for index, source in enumerate(sources):
-            made = {name: m for name, m in methods.items() if m["kind"] == kind and m["source"] == source}
+            # What labels alone would have chosen stands in the tables.
+            shown = {name: m for name, m in methods.items() if m.tuned or m.scale == 1}
+            made = {name: m for name, m in shown.items() if m.kind == kind and m.source == source}
             strong = kind == "merge" and source == best
             rows.append(_scaled_row(source, kind, made, student, strong=strong, opens_group=index == 0))
     return rows + _control_rows(methods)
@@ -171,40 +173,40 @@ def _rows(domain: Mapping[str, Any]) -> list[Row]:
 def _scaled_row(
     source: str,
     kind: str,
-    made: Mapping[str, Mapping[str, Any]],
+    made: Mapping[str, VariantResult],
     student: float,
     *,
     strong: bool,
     opens_group: bool,
 ) -> Row:
-    chosen = next((method for method in made.values() if method["tuned"]), list(made.values())[-1])
-    difference = chosen["average"]["vs_student"]
-    scale = "" if chosen["scale"] in (None, 1) else f" ×{chosen['scale']:g}"
+    chosen = next((method for method in made.values() if method.tuned), list(made.values())[-1])
+    difference = chosen.average.vs_student
+    scale = "" if chosen.scale in (None, 1) else f" ×{chosen.scale:g}"
     return Row(
         label=source + scale,
         kind=kind,
         points=tuple(_point(name, method, full=method is chosen) for name, method in made.items()),
-        interval=(student + difference["low"], student + difference["high"]),
-        value=f"{chosen['average']['score']:.1f}",
+        interval=(student + difference.low, student + difference.high) if difference else None,
+        value=f"{chosen.average.score:.1f}",
         strong=strong,
         opens_group=opens_group,
     )
 
 
-def _control_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    controls = {name: method for name, method in methods.items() if method["kind"] == "control"}
-    groups = list(dict.fromkeys(method["source"].partition(".")[0] for method in controls.values()))
+def _control_rows(methods: Mapping[str, VariantResult]) -> list[Row]:
+    controls = {name: method for name, method in methods.items() if method.kind == "control"}
+    groups = list(dict.fromkeys(method.source.partition(".")[0] for method in controls.values()))
     rows = []
     for index, group in enumerate(groups):
-        made = {name: method for name, method in controls.items() if method["source"].partition(".")[0] == group}
-        points = tuple(_point(name, method, full=method["tuned"]) for name, method in made.items())
-        chosen = [method for method in made.values() if method["tuned"]]
-        value = f"{chosen[0]['average']['score']:.1f}" if chosen else ""
+        made = {name: method for name, method in controls.items() if method.source.partition(".")[0] == group}
+        points = tuple(_point(name, method, full=method.tuned) for name, method in made.items())
+        chosen = [method for method in made.values() if method.tuned]
+        value = f"{chosen[0].average.score:.1f}" if chosen else ""
         label = _CONTROL_LABELS.get(group, group)
         rows.append(Row(label, "control", points, value=value, opens_group=index == 0))
     return rows
 
 
-def _point(name: str, method: Mapping[str, Any], *, full: bool) -> Point:
-    scale = "" if method["scale"] is None else f" at λ = {method['scale']:g}"
-    return Point(method["average"]["score"], full, f"{method['source']}{scale}: {method['average']['score']:.1f}")
+def _point(name: str, method: VariantResult, *, full: bool) -> Point:
+    scale = "" if method.scale is None else f" at λ = {method.scale:g}"
+    return Point(method.average.score, full, f"{method.source}{scale}: {method.average.score:.1f}")

@@ -1,8 +1,17 @@
-"""Preference pairs, triples or demonstrations in, one LoRA adapter out."""
+"""Preference pairs, triples or demonstrations in, LoRA adapters out."""
 
-from prefdelta.training.joint import joint_pairs
+from prefdelta.training.data import joint_pairs
 from prefdelta.training.objectives import OBJECTIVES, Loss, Objective
-from prefdelta.training.report import TrainingReport
-from prefdelta.training.train import train_delta
+from prefdelta.training.together import Delta, train_together
+from prefdelta.training.train import TrainingReport, train_delta
 
-__all__ = ["OBJECTIVES", "Loss", "Objective", "TrainingReport", "joint_pairs", "train_delta"]
+__all__ = [
+    "OBJECTIVES",
+    "Delta",
+    "Loss",
+    "Objective",
+    "TrainingReport",
+    "joint_pairs",
+    "train_delta",
+    "train_together",
+]

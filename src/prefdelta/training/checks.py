@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,26 +14,28 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.training.collator import collate
-from prefdelta.training.data import Row
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.training.data import Row, collate
 from prefdelta.training.logprobs import CausalLM, precision, token_logprobs
 from prefdelta.training.lora import ADAPTER_CONFIG
+from prefdelta.training.objectives import Loss
+from prefdelta.training.objectives.base import LN_2
 
 
-def check_start(before: Tensor, reference: Tensor, tokens: Tensor, allowed: float) -> None:
+def check_start(before: Tensor, reference: Tensor, rows: Sequence[Row], allowed: float) -> None:
     """The policy starts as the reference.
 
     Args:
-        before: ``(sequences,)`` summed log-probabilities of some responses under the untrained policy, in nats.
-        reference: the same under the reference.
-        tokens: how many tokens each sum has.
+        before: :func:`logprobs` of some rows under the untrained policy.
+        reference: ``(responses, rows)`` their summed log-probabilities under the reference, in nats.
+        rows: the rows.
         allowed: how far they may lie apart per token.
 
     Raises:
         PrefdeltaError: it does not.
     """
-    difference = float(((before - reference).abs() / tokens).max())
+    tokens = torch.tensor([sum(row.responses[k].own) for k in range(len(reference)) for row in rows])
+    difference = float(((before.sum(dim=1) - reference.flatten()).abs() / tokens).max())
     if not difference <= allowed:
         raise PrefdeltaError(
             f"the reference does not belong to this base and data (log-probabilities differ by {difference:.2g} per "
@@ -40,35 +43,64 @@ def check_start(before: Tensor, reference: Tensor, tokens: Tensor, allowed: floa
         )
 
 
-def check_result(model: PeftModel, rows: Sequence[Row], before: Tensor, folder: Path) -> None:
-    """The training changed log-probabilities, and the file that was written holds the trained adapter.
-
-    Takes the adapter out of its base.
+def check_loss(value: float, loss: Loss, step: int, allowed: float, *, noisy_start: bool = False) -> None:
+    """A step's loss is finite, and the first one is that of a policy which equals the reference.
 
     Args:
-        model: the trained model.
+        value: the mean over the step's rows.
+        loss: the objective.
+        step: which step it is, from 1.
+        allowed: how far the first loss may lie from where it starts, for a sigmoid objective.
+        noisy_start: dropout makes the first loss another one.
+
+    Raises:
+        PrefdeltaError: it is not.
+    """
+    if not math.isfinite(value):
+        raise PrefdeltaError(f"the loss is {value} at step {step}; lower training.learning_rate.")
+    expected = loss.at_start
+    if step > 1 or expected is None or noisy_start:
+        return
+    # Rounding moves a loss in proportion to its size; the tolerance is meant for ln 2.
+    if abs(value - expected) > allowed * max(1.0, expected / LN_2):
+        raise PrefdeltaError(
+            f"the first {loss.name} loss is {value:.6f}, not {expected:.6f}: the reference does not belong to this "
+            "base and data; delete the reference cache and run again."
+        )
+
+
+def check_result(base: PreTrainedModel, folder: Path, rows: Sequence[Row], before: Tensor, trained: Tensor) -> float:
+    """The training changed log-probabilities, and the file that was written holds the trained adapter.
+
+    Args:
+        base: the model without any adapter; it is left so.
+        folder: where the adapter was written.
         rows: what to compare on.
         before: their :func:`logprobs` before the training.
-        folder: where the adapter was written.
+        trained: their log-probabilities after it.
+
+    Returns:
+        By how much the log-probability of a token of the responses has changed, in nats, on average.
 
     Raises:
         PrefdeltaError: it did not, or it does not.
     """
-    trained = logprobs(model, rows)
-    if torch.equal(trained, before):
+    if not torch.isfinite(trained).all():
         raise PrefdeltaError(
-            "the training changed nothing; raise training.learning_rate or train for more steps (the first step of a "
-            "warm-up has learning rate 0)."
+            "after the training the model's log-probabilities are not finite; lower training.learning_rate."
         )
-    base = model.unload()
-    assert isinstance(base, PreTrainedModel)
-    again = logprobs(PeftModel.from_pretrained(base, str(folder)), rows)
-    difference = float((again - trained).abs().max())
+    if torch.equal(trained, before):
+        raise PrefdeltaError("the training changed nothing; raise training.learning_rate or train for more steps.")
+    reloaded = PeftModel.from_pretrained(base, str(folder))
+    difference = float((logprobs(reloaded, rows) - trained).abs().max())
+    reloaded.unload()
     if not difference <= precision(base).logprob:
         raise PrefdeltaError(
             f"{folder / ADAPTER_CONFIG} does not reload to the trained adapter (log-probabilities differ by "
             f"{difference:.2g}); do not use it."
         )
+    tokens = sum(sum(response.own) for row in rows for response in row.responses)
+    return float((trained - before).abs().sum()) / tokens
 
 
 def logprobs(model: CausalLM, rows: Sequence[Row]) -> Tensor:

@@ -1,17 +1,22 @@
-"""From preference pairs, triples and demonstrations to token rows."""
+"""Preference pairs, triples and demonstrations as token rows, and the collator: rows as padded tensors."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from prefdelta.chat import completion_ids, prompt_ids
-from prefdelta.errors import PrefdeltaError
-from prefdelta.records import Example, Sample
+from prefdelta.core.chat import completion_ids, prompt_ids
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Example, Pair, Sample
+from prefdelta.core.thoughts import stray_thought
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,14 @@ class Rows:
 
     ``dropped`` counts examples by reason: ``long_prompt`` (the prompt alone fills ``max_length``), ``empty`` (a
     response without a token of the model's own), ``identical`` (within ``max_length``, a preferred response does not
-    differ from the rejected one).
-    ``truncated`` counts responses of kept rows that were cut.
+    differ from the rejected one), ``thought`` (a response holds a thought, though thinking is off).
+    ``truncated`` counts responses of kept rows that were cut. ``kept`` are the places of the rows' examples.
     """
 
     rows: tuple[Row, ...]
     dropped: Mapping[str, int]
     truncated: int
+    kept: tuple[int, ...]
 
 
 def token_digest(sequences: Iterable[Sequence[int]]) -> str:
@@ -77,15 +83,20 @@ def make_rows(
     if len({type(example) for example in examples}) > 1:
         raise PrefdeltaError("the examples are of several kinds; train on pairs, triples or demonstrations alone.")
     rows: list[Row] = []
+    kept: list[int] = []
     dropped = {"empty": 0, "identical": 0, "long_prompt": 0}
-    truncated = 0
-    for example in examples:
+    truncated = shortest = 0
+    for place, example in enumerate(examples):
         for sample in example.responses:
             _check_thinking(example, sample, thinking)
+        if any(map(stray_thought, example.responses)):
+            dropped["thought"] = dropped.get("thought", 0) + 1
+            continue
         prompt = tuple(prompt_ids(tokenizer, example.prompt, thinking))
         room = max_length - len(prompt)
         if room <= 0:
             dropped["long_prompt"] += 1
+            shortest = min(shortest or len(prompt), len(prompt))
             continue
         whole = [completion_ids(tokenizer, sample) for sample in example.responses]
         responses = tuple(Response(tuple(ids[:room]), tuple(own[:room])) for ids, own in whole)
@@ -95,19 +106,84 @@ def make_rows(
             dropped["identical"] += 1
         else:
             rows.append(Row(prompt, responses))
+            kept.append(place)
             truncated += sum(len(ids) > room for ids, _ in whole)
     if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise PrefdeltaError(
-            f"none of {len(examples)} examples can be trained on ({reasons}); raise training.max_length "
-            f"({max_length}) or look at the examples."
+            f"none of {len(examples)} examples can be trained on: {dropped_reasons(dropped, max_length)}"
+            f"{f' (the shortest has {shortest} tokens)' if shortest else ''}; raise training.max_length or look at the "
+            "examples."
         )
-    return Rows(tuple(rows), dropped, truncated)
+    return Rows(tuple(rows), dropped, truncated, tuple(kept))
+
+
+def dropped_reasons(dropped: Mapping[str, int], max_length: int) -> str:
+    """Why examples were dropped, as :class:`Rows` counts them; empty if none was."""
+    reasons = {
+        "long_prompt": f"with a prompt that fills max_length ({max_length} tokens) by itself",
+        "empty": "with a response without a token of the model's own",
+        "identical": f"whose responses do not differ within {max_length} tokens",
+        "thought": "with a thought, though thinking is off",
+    }
+    return ", ".join(f"{dropped[reason]} {why}" for reason, why in reasons.items() if dropped.get(reason))
+
+
+class Batch(TypedDict, total=False):
+    """Sequences of ``n`` rows with ``k`` responses each, stacked: all first responses, then all second ones, ...
+
+    ``input_ids``, ``own`` and ``prompt`` are ``(k n, length)``; ``own`` marks the tokens that the model wrote,
+    ``prompt`` those of the prompt (but the first, which nothing predicts). ``reference`` is ``(k, n)``.
+    """
+
+    input_ids: Tensor
+    own: Tensor
+    prompt: Tensor
+    reference: Tensor
+
+
+def collate(rows: Sequence[Row], *, positions: Sequence[int]) -> Batch:
+    """Stack the responses at some positions of some rows, padded on the right with token 0.
+
+    No attention mask is made: a causal model never looks ahead, so what stands to the right of a sequence cannot
+    change it, and neither ``own`` nor ``prompt`` ever marks padding.
+
+    >>> row = Row((7, 8), (Response((5, 6, 9), (1, 0, 1)), Response((4,), (1,))))
+    >>> batch = collate([row], positions=(0, 1))
+    >>> batch["input_ids"]
+    tensor([[7, 8, 5, 6, 9],
+            [7, 8, 4, 0, 0]])
+    >>> batch["own"].int()
+    tensor([[0, 0, 1, 0, 1],
+            [0, 0, 1, 0, 0]], dtype=torch.int32)
+    >>> batch["prompt"].int()
+    tensor([[0, 1, 0, 0, 0],
+            [0, 1, 0, 0, 0]], dtype=torch.int32)
+    """
+    sequences = [(row.prompt, row.responses[position]) for position in positions for row in rows]
+    width = max(len(prompt) + len(response.ids) for prompt, response in sequences)
+    input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    own = torch.zeros(len(sequences), width, dtype=torch.bool)
+    marked = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for index, (prompt, response) in enumerate(sequences):
+        start, end = len(prompt), len(prompt) + len(response.ids)
+        input_ids[index, :end] = torch.tensor(prompt + response.ids)
+        own[index, start:end] = torch.tensor(response.own, dtype=torch.bool)
+        marked[index, 1:start] = True
+    return Batch(input_ids=input_ids, own=own, prompt=marked)
+
+
+def joint_pairs(pair_sets: Mapping[str, Sequence[Pair]]) -> list[Pair]:
+    """The union of several pair sets, in their order: what the baseline of joint training learns from.
+
+    Ids get the set's name in front, since sets share prompts.
+    """
+    return [dataclasses.replace(pair, id=f"{name}/{pair.id}") for name, pairs in pair_sets.items() for pair in pairs]
 
 
 def _check_thinking(example: Example, sample: Sample, thinking: bool) -> None:
     if sample.thinking != thinking:
         raise PrefdeltaError(
             f"example {example.id!r} was sampled with thinking {'on' if sample.thinking else 'off'}, but the student "
-            f"is trained with thinking {'on' if thinking else 'off'}; set the same `thinking` for all models."
+            f"is trained with thinking {'on' if thinking else 'off'}; set the same `thinking` for all models "
+            f"(`prefdelta train --set student.thinking={'true' if sample.thinking else 'false'}`)."
         )

@@ -36,6 +36,11 @@ class Head:
     softcap: float | None
     tokens: int
 
+    def logits(self, states: Tensor) -> Tensor:
+        """``(tokens, vocabulary)`` in fp32."""
+        logits: Tensor = self.module(states).float()
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
 
 def label_logprobs(head: Head, states: Tensor, labels: Tensor) -> Tensor:
     """``log p(label)`` in fp32, ``(tokens,)``, of ``states (tokens, width)`` and ``labels (tokens,)``."""
@@ -49,6 +54,23 @@ def label_logprobs(head: Head, states: Tensor, labels: Tensor) -> Tensor:
 def entropies(head: Head, states: Tensor, labels: Tensor) -> Tensor:
     """Entropy of the distribution over the next token in nats, fp32, ``(tokens,)``; ``labels`` are not looked at."""
     return _in_chunks(head, states, labels, _entropies_of)
+
+
+def divergences(one: Head, other: Head, states: Tensor, others: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ_v p_v (log p_v - log q_v) in nats, fp32, ``(tokens,)``, exact over the vocabulary.
+
+    p is what ``one`` makes of ``states (tokens, width)``, q what ``other`` makes of ``others``; the logits of
+    ``one.tokens`` are held at a time, without gradients.
+    """
+    with torch.no_grad():
+        parts = zip(states.split(one.tokens), others.split(one.tokens), strict=True)
+        found = [_divergence(one.logits(part), other.logits(moved)) for part, moved in parts]
+    return torch.cat(found) if found else states.sum(dim=1).float()
+
+
+def _divergence(one: Tensor, other: Tensor) -> Tensor:
+    logprobs = one.log_softmax(-1)
+    return (logprobs.exp() * (logprobs - other.log_softmax(-1))).sum(-1)
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -90,10 +112,7 @@ def _in_chunks(head: Head, states: Tensor, labels: Tensor, value: Callable[[Tens
         return states.sum(dim=1).float()  # empty, and still connected to the model
 
     def of_chunk(part: Tensor, label: Tensor) -> Tensor:
-        logits = head.module(part).float()
-        if head.softcap is not None:
-            logits = head.softcap * torch.tanh(logits / head.softcap)
-        return value(logits, label)
+        return value(head.logits(part), label)
 
     parts = zip(states.split(head.tokens), labels.split(head.tokens), strict=True)
     return torch.cat([checkpoint(of_chunk, part, label, use_reentrant=False) for part, label in parts])

@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.training.head import Head, entropies, label_logprobs
 
 _CHUNK_ELEMENTS = 2**25  # logits held at a time; 128 MiB in fp32
@@ -58,20 +58,31 @@ def _at_counted(
     chunk_elements: int,
 ) -> Tensor:
     """``value(head, states, labels)`` of the counted tokens, 0 elsewhere."""
+    targets = counted[:, 1:]
+    head, states = counted_states(model, input_ids, counted, chunk_elements=chunk_elements)
+    flat = value(head, states, input_ids[:, 1:][targets])
+    dense = torch.zeros(targets.shape, dtype=torch.float32, device=flat.device).masked_scatter(targets, flat)
+    return torch.nn.functional.pad(dense, (1, 0))
+
+
+def counted_states(
+    model: CausalLM, input_ids: Tensor, counted: Tensor, *, chunk_elements: int = _CHUNK_ELEMENTS
+) -> tuple[Head, Tensor]:
+    """The head, and the hidden states ``(tokens, width)`` from which it predicts the counted tokens, row by row.
+
+    Arguments and errors are those of :func:`token_logprobs`.
+    """
     causal = _causal_lm(model)
     if causal.base_model is causal:
         raise PrefdeltaError(f"{type(causal).__name__} has no separate backbone; it cannot be trained.")
     # The backbone's call, unlike the causal model's, makes no logits.
     hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-    targets = counted[:, 1:]
     head = Head(
         causal.get_output_embeddings(),
         softcap=getattr(causal.config, "final_logit_softcapping", None),
         tokens=max(1, chunk_elements // causal.config.get_text_config().vocab_size),
     )
-    flat = value(head, hidden[:, :-1][targets], input_ids[:, 1:][targets])
-    dense = torch.zeros(targets.shape, dtype=torch.float32, device=flat.device).masked_scatter(targets, flat)
-    return torch.nn.functional.pad(dense, (1, 0))
+    return head, hidden[:, :-1][counted[:, 1:]]
 
 
 def check_head(model: CausalLM, input_ids: Tensor) -> None:

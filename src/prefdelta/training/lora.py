@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prefdelta.adapter.config import read_config
-from prefdelta.errors import PrefdeltaError
+from prefdelta.adapters.applied import Branch
+from prefdelta.adapters.config import read_config
+from prefdelta.adapters.names import PREFIX
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import file_digest
 from prefdelta.recipe import Lora, ModelRef
-from prefdelta.store import file_digest
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+_A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
 def attach(base: PreTrainedModel, lora: Lora, ref: ModelRef, *, init_seed: int) -> PeftModel:
@@ -110,13 +115,69 @@ def write_adapter(model: PeftModel, folder: Path) -> None:
     PEFT's own writer puts its target modules in an arbitrary order, adds a model card, and asks the Hub for the
     base's configuration; this one does none of that.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _write(_weights(model), _config(model), targets(model), folder)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """An adapter's trainable factors, apart from its base.
+
+    Attributes:
+        tensors: PEFT's name of a factor → the factor.
+        config: the adapter's configuration.
+        targets: the modules that it is for, as :func:`targets` names them.
+    """
+
+    tensors: Mapping[str, nn.Parameter]
+    config: LoraConfig
+    targets: Sequence[str]
+
+    def branches(self) -> dict[str, Branch]:
+        """Module → the update beside its weight; it moves with the factors."""
+        scaling = self.config.lora_alpha / self.config.r
+        found = {}
+        for name, right in self.tensors.items():
+            if name.endswith(_A):
+                core = scaling * torch.eye(len(right), dtype=right.dtype, device=right.device)
+                module = name.removeprefix(PREFIX).removesuffix(_A)
+                found[module] = Branch(self.tensors[name.removesuffix(_A) + _B], core, right)
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Write the adapter as :func:`write_adapter` does."""
+        _write(self.tensors, self.config, self.targets, folder)
+
+
+def detach(model: PeftModel) -> Factors:
+    """Take the adapter out of its base, which is left as it was before :func:`attach`, but frozen.
+
+    Raises:
+        PrefdeltaError: the adapter has factors of something else than linear layers.
+    """
+    weights = _weights(model)
+    if strange := [name for name in weights if not name.endswith((_A, _B))]:
+        module = strange[0].removeprefix(PREFIX).rpartition(".")[0]
+        raise PrefdeltaError(
+            f"training.lora.targets names {module!r}, and only linear layers can be trained together; leave it out, or "
+            "set training.together to false."
+        )
+    factors = Factors({name: nn.Parameter(weight) for name, weight in weights.items()}, _config(model), targets(model))
+    model.unload()
+    return factors
+
+
+def _weights(model: PeftModel) -> dict[str, Tensor]:
     # PEFT decides by itself to store the embeddings when it cannot look up the base; they are never trained here.
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
+    return {name: weights[name].detach() for name in sorted(weights)}
+
+
+def _write(weights: Mapping[str, Tensor], lora: LoraConfig, modules: Sequence[str], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
     (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
-    config = _config(model).to_dict()
-    config.update(target_modules=targets(model), inference_mode=True)
+    config = lora.to_dict()
+    config.update(target_modules=list(modules), inference_mode=True)
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False, default=_plain) + "\n"
     (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
 

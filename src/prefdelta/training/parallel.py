@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor, nn
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError
 
 Value = TypeVar("Value")
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)

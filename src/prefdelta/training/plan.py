@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.recipe import Training
+
 Step = list[list[int]]  # micro-batches of row indices
+Shared = dict[int, list[int]]  # a micro-batch of several trainings: training -> row indices
+
+_TRAINING = itemgetter(1)
+
+_FAINT = 1e-4  # steps · learning rate, the way that Adam can move a weight; PDA's trainings come to 6e-4
 
 
 def plan_steps(
@@ -49,3 +60,93 @@ def plan_steps(
             batch = batch[rank::processes]
             steps.append([batch[cut : cut + micro_batch_size] for cut in range(0, len(batch), micro_batch_size)])
     return steps
+
+
+def shared_micro_batches(
+    rows: Mapping[int, Sequence[int]], lengths: Sequence[Sequence[int]], size: int
+) -> list[Shared]:
+    """Cut the steps of several trainings into micro-batches that they share.
+
+    As within one training, the rows of all are sorted by length, and no gradient depends on how they are cut.
+
+    Args:
+        rows: training → the rows of its step.
+        lengths: by training, tokens of every row.
+        size: rows per forward pass, of all trainings together.
+
+    Returns:
+        Micro-batches: training → its rows in it, for the trainings that have any.
+
+    >>> shared_micro_batches({0: [0, 1], 1: [2]}, [[5, 9], [0, 0, 7]], 2)
+    [{0: [1], 1: [2]}, {0: [0]}]
+    """
+    order = sorted((-lengths[training][row], training, row) for training in rows for row in rows[training])
+    return [
+        {training: [row for _, _, row in group] for training, group in groupby(sorted(cut, key=_TRAINING), _TRAINING)}
+        for cut in (order[start : start + size] for start in range(0, len(order), size))
+    ]
+
+
+def count_steps(rows: int, training: Training) -> int:
+    """Optimiser steps of a training on ``rows`` rows: the length of :func:`plan_steps`.
+
+    >>> count_steps(10, Training(batch_size=4, epochs=2.5))
+    8
+    """
+    whole, rest = divmod(max(1, round(training.epochs * rows)), rows)
+    return whole * -(-rows // training.batch_size) + -(-rest // training.batch_size)
+
+
+def warmup_steps(steps: int, training: Training) -> int:
+    """The steps of the linear warm-up; the first of them has learning rate 0."""
+    return -(-steps * round(training.warmup_ratio * 10**6) // 10**6)
+
+
+def learning_rate_share(step: int, steps: int, warmup: int) -> float:
+    """The share of the learning rate at a step, from 0: the schedule ``cosine`` of ``transformers``.
+
+    Unlike :func:`prefdelta.training.loop.warmup_cosine` it begins at 0.
+
+    >>> [round(learning_rate_share(step, 6, 2), 3) for step in range(6)]
+    [0.0, 0.5, 1.0, 0.854, 0.5, 0.146]
+    """
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def only_warms_up(rows: int, training: Training) -> bool:
+    """Whether the only step is the first one of the warm-up, whose learning rate is 0."""
+    return count_steps(rows, training) == 1 and warmup_steps(1, training) == 1
+
+
+def check_learns(rows: int, training: Training) -> None:
+    """Refuse a training that cannot change anything.
+
+    Args:
+        rows: how many rows it has; more than there will be do no harm.
+        training: its settings.
+
+    Raises:
+        PrefdeltaError: its only step is the first one of the warm-up, whose learning rate is 0.
+    """
+    if only_warms_up(rows, training):
+        raise PrefdeltaError(
+            f"the training has 1 optimiser step ({rows} rows, batch_size {training.batch_size}, epochs "
+            f"{training.epochs:g}), and it is the first one of the warm-up (warmup_ratio {training.warmup_ratio:g}), "
+            "with learning rate 0: it would change nothing. Set warmup_ratio=0, a smaller batch_size or more epochs."
+        )
+
+
+def faint(steps: int, training: Training) -> str | None:
+    """A sentence where a training is too short to be felt, from its settings alone.
+
+    >>> faint(58, Training()) is None
+    True
+    """
+    if steps * training.learning_rate >= _FAINT:
+        return None
+    return (
+        f"{steps} step{'s' * (steps != 1)} at learning rate {training.learning_rate:g} barely change the student; "
+        f"raise learning_rate or epochs, lower batch_size ({training.batch_size}), or give more prompts."
+    )

@@ -8,23 +8,24 @@ shuffled or reversed, and for triples both WRPO and the objectives that look at 
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.records import digest
-from prefdelta.training.collator import collate
-from prefdelta.training.data import Response, Row, token_digest
+from prefdelta.core.records import digest
+from prefdelta.training.data import Response, Row, collate, token_digest
 from prefdelta.training.logprobs import CausalLM, token_logprobs
 from prefdelta.training.parallel import Processes
 
 Sequence_ = tuple[tuple[int, ...], Response]  # prompt, response
+
+Progress = Callable[[int, int], None]
 
 _TOKENS_PER_BATCH = 16384
 
@@ -37,6 +38,7 @@ def reference_logprobs(
     fingerprint: str,
     processes: Processes | None = None,
     tokens_per_batch: int = _TOKENS_PER_BATCH,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Summed log-probabilities of every response's own tokens; ``(responses, rows)`` in fp32 on the CPU.
 
@@ -47,9 +49,7 @@ def reference_logprobs(
         fingerprint: identifies the model's weights and number format; with the tokens it is the cache key.
         processes: who share the work; the first of them reads and writes the cache.
         tokens_per_batch: bounds a forward pass, padding included.
-
-    Raises:
-        PrefdeltaError: a cache file is damaged.
+        progress: called after every forward pass with the number of responses scored and in all.
     """
     sequences = sorted({(row.prompt, response) for row in rows for response in row.responses}, key=_order)
     file = cache / f"{_key(sequences, fingerprint)}.safetensors" if cache is not None else None
@@ -58,7 +58,7 @@ def reference_logprobs(
     if processes is not None:
         values = processes.from_first(values)
     if values is None:
-        values = _score(model, sequences, tokens_per_batch, processes)
+        values = _score(model, sequences, tokens_per_batch, processes, progress)
         if first and file is not None:
             _write(file, values)
     position = {sequence: index for index, sequence in enumerate(sequences)}
@@ -67,32 +67,43 @@ def reference_logprobs(
 
 
 def _score(
-    model: CausalLM, sequences: Sequence[Sequence_], tokens_per_batch: int, processes: Processes | None
+    model: CausalLM,
+    sequences: Sequence[Sequence_],
+    tokens_per_batch: int,
+    processes: Processes | None,
+    progress: Progress | None,
 ) -> Tensor:
     values = torch.zeros(len(sequences), dtype=torch.float32, device=model.device)
     rank, count = (processes.rank, processes.count) if processes else (0, 1)
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for indices in list(_batches(sequences, tokens_per_batch))[rank::count]:
+        scored = 0
+        for indices in list(batches_of([_length(sequence) for sequence in sequences], tokens_per_batch))[rank::count]:
             rows = [Row(sequences[index][0], (sequences[index][1],)) for index in indices]
             batch = collate(rows, positions=(0,))
             ids, own = batch["input_ids"].to(model.device), batch["own"].to(model.device)
             values[indices] = token_logprobs(model, ids, own).sum(dim=1)
+            scored += len(indices) * count
+            if progress is not None:
+                progress(min(scored, len(sequences)), len(sequences))
     model.train(was_training)
     return (processes.add_up(values) if processes else values).cpu()
 
 
-def _batches(sequences: Sequence[Sequence_], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Batches of like length, longest first: a batch that does not fit in memory shows at once."""
+def batches_of(lengths: Sequence[int], tokens_per_batch: int = _TOKENS_PER_BATCH) -> Iterator[list[int]]:
+    """Places of sequences in batches of like length, of at most so many tokens with padding.
+
+    The longest come first: a batch that does not fit in memory shows at once.
+    """
     width = 0
     batch: list[int] = []
-    for index in sorted(range(len(sequences)), key=lambda index: (-_length(sequences[index]), index)):
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         if batch and (len(batch) + 1) * width > tokens_per_batch:
             yield batch
             batch = []
         if not batch:
-            width = _length(sequences[index])
+            width = lengths[index]
         batch.append(index)
     if batch:
         yield batch
@@ -110,19 +121,27 @@ def _key(sequences: Sequence[Sequence_], fingerprint: str) -> str:
     return digest({"base": fingerprint, "tokens": token_digest(part for each in sequences for part in _order(each))})
 
 
-def _read(file: Path, count: int) -> Tensor:
+def _read(file: Path, count: int) -> Tensor | None:
+    """The values in a file of the cache; ``None`` if it is not as it was written."""
     try:
-        values = load_file(file)["logps"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise PrefdeltaError(f"the reference cache {file} is damaged ({error}); delete it and run again.") from error
-    if values.shape != (count,):
-        raise PrefdeltaError(f"the reference cache {file} is damaged (wrong shape); delete it and run again.")
-    return values
+        stored = load(file.read_bytes())
+        values, whole = stored["logps"], stored["sha256"]
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    return values if values.shape == (count,) and torch.equal(whole, _checksum(values)) else None
 
 
 def _write(file: Path, values: Tensor) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # Trainings of several adapters may share the folder: the name is the content's, the last writer wins.
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(save({"logps": values}))
-    os.replace(temporary, file)
+    try:
+        temporary.write_bytes(save({"logps": values, "sha256": _checksum(values)}))
+        os.replace(temporary, file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _checksum(values: Tensor) -> Tensor:
+    return torch.tensor(list(hashlib.sha256(values.contiguous().numpy().tobytes()).digest()), dtype=torch.uint8)

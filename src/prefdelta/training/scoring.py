@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from prefdelta.training.collator import Batch, collate
-from prefdelta.training.data import Row
+from prefdelta.training.data import Batch, Row, collate
 from prefdelta.training.logprobs import CausalLM, token_logprobs
 from prefdelta.training.objectives import Loss, Scores
 from prefdelta.training.plan import Step
@@ -36,12 +35,13 @@ class Steps(Dataset[list[Batch]]):
         return len(self.plan)
 
     def __getitem__(self, step: int) -> list[Batch]:
-        return [self._micro_batch(indices) for indices in self.plan[step]]
+        return [self.micro_batch(indices) for indices in self.plan[step]]
 
-    def _micro_batch(self, indices: list[int]) -> Batch:
+    def micro_batch(self, indices: Sequence[int]) -> Batch:
+        """Some of the rows, with their reference."""
         batch = collate([self.rows[index] for index in indices], positions=self.positions)
         if self.reference is not None:
-            batch["reference"] = self.reference[:, indices]
+            batch["reference"] = self.reference[:, list(indices)]
         return batch
 
 
@@ -63,6 +63,11 @@ def counted_tokens(batch: Batch, loss: Loss) -> Tensor:
 def scores_of(model: CausalLM, batch: Batch, loss: Loss, tokens_per_row: float) -> Scores:
     """Run the model on a micro-batch and sum log-probabilities by sequence."""
     logprobs = token_logprobs(model, batch["input_ids"], counted_tokens(batch, loss))
+    return scores_from(logprobs, batch, loss, tokens_per_row)
+
+
+def scores_from(logprobs: Tensor, batch: Batch, loss: Loss, tokens_per_row: float) -> Scores:
+    """Sum the log-probabilities of :func:`counted_tokens` by sequence."""
     shape = (len(loss.names), -1)
     return Scores(
         logps=(logprobs * batch["own"]).sum(dim=1).view(shape),

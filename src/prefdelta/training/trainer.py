@@ -1,8 +1,10 @@
-"""The optimisation loop: ``transformers.Trainer`` with our batches, objective and log."""
+"""LoRA training of a language model: ``transformers.Trainer`` with our batches, objective, log and trackers."""
 
 from __future__ import annotations
 
-import math
+import importlib.util
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,15 +22,21 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from prefdelta.errors import PrefdeltaError
-from prefdelta.training import checkpoints, metrics
-from prefdelta.training.collator import Batch
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import replace_text
+from prefdelta.core.records import to_json
+from prefdelta.recipe import Training
+from prefdelta.training import metrics
+from prefdelta.training.checkpoints import Checkpoints, append_line
+from prefdelta.training.checks import check_loss
+from prefdelta.training.data import Batch
 from prefdelta.training.logprobs import precision
 from prefdelta.training.lora import write_adapter
 from prefdelta.training.objectives import Loss
-from prefdelta.training.objectives.base import LN_2
 from prefdelta.training.parallel import Processes
+from prefdelta.training.plan import warmup_steps
 from prefdelta.training.scoring import Steps, counted_tokens, rows_of, scores_of
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -45,7 +53,7 @@ class DeltaTrainer(Trainer):
         model: the policy.
         steps: what to train on.
         loss: what to minimise.
-        arguments: see :func:`prefdelta.training.arguments.arguments_for`.
+        arguments: see :func:`arguments_for`.
         processes: who share the work.
         noisy_start: dropout makes the first loss another one than that of the reference: it acts on an adapter that
             is trained further, while a fresh one adds nothing yet.
@@ -82,19 +90,20 @@ class DeltaTrainer(Trainer):
         model.train()
         batches: list[Batch] = self._prepare_input(inputs)
         rows, tokens = self._size(batches)
-        alpha = self.loss.alpha(self.state.global_step, self.state.max_steps)
-        names = ("loss", *metrics.names(self.loss))
-        sums = torch.zeros(len(names), dtype=torch.float64, device=self.args.device)
+        objective = self.loss.at(self.state.global_step, self.state.max_steps)
+        sums = metrics.StepSums(objective, self.args.device)
         for batch in batches:
-            scores = scores_of(self.model, batch, self.loss, tokens / rows)
-            outcome = self.loss(scores, alpha=alpha)
+            scores = scores_of(self.model, batch, objective, tokens / rows)
+            outcome = objective(scores)
             self.accelerator.backward(outcome.loss.sum() / rows)
-            sums += torch.stack([outcome.loss.detach().sum(), *metrics.sums(scores, outcome, alpha)])
+            sums.add(scores, outcome)
         self.processes.add_up_gradients(self.model.parameters())
-        means = dict(zip(names, (self.processes.add_up(sums) / rows).tolist(), strict=True))
-        loss = means.pop("loss")
-        self.step_metrics = means if alpha is None else {**means, "alpha": alpha}
-        self._check(loss)
+        self.processes.add_up(sums.values)
+        self.step_metrics = sums.means(rows)
+        loss = self.step_metrics.pop("loss")
+        check_loss(
+            loss, self.loss, self.state.global_step + 1, precision(self.model).loss, noisy_start=self.noisy_start
+        )
         return torch.tensor(loss, dtype=torch.float32, device=self.args.device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -113,19 +122,17 @@ class DeltaTrainer(Trainer):
         rows, tokens = self.processes.add_up(torch.tensor(sizes, device=self.args.device)).tolist()
         return rows, tokens
 
-    def _check(self, value: float) -> None:
-        step = self.state.global_step + 1
-        if not math.isfinite(value):
-            raise PrefdeltaError(f"the loss is {value} at step {step}; lower training.learning_rate.")
-        expected = self.loss.at_start
-        if step == 1 and expected is not None and not self.noisy_start:
-            # Rounding moves a loss in proportion to its size; the tolerance is meant for ln 2.
-            allowed = precision(self.model).loss * max(1.0, expected / LN_2)
-            if abs(value - expected) > allowed:
-                raise PrefdeltaError(
-                    f"the first {self.loss.name} loss is {value:.6f}, not {expected:.6f}: the reference does not "
-                    "belong to this base and data; delete the reference cache and run again."
-                )
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError) as error:  # torch hides the system's error in a RuntimeError
+            shutil.rmtree(folder, ignore_errors=True)
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise PrefdeltaError(
+                f"cannot write the checkpoint {folder}: {reason}; free space or fix permissions, then run again to "
+                "continue from the checkpoint before."
+            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # Instead of PEFT's writer, which asks the Hub, and a pickle of the arguments, which nothing reads.
@@ -135,22 +142,22 @@ class DeltaTrainer(Trainer):
 class Recorder(TrainerCallback):
     """Keeps ``metrics.jsonl`` and the checkpoints' markers, and reports progress; in the first process only."""
 
-    def __init__(self, log: Path, key: str, progress: Progress | None, processes: Processes) -> None:
+    def __init__(self, log: Path, checkpoints: Checkpoints, progress: Progress | None, processes: Processes) -> None:
         self.log = log
-        self.key = key
+        self.checkpoints = checkpoints
         self.progress = progress
         self.processes = processes
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start the log with the steps of the checkpoint: a killed training may have logged more."""
         if self.processes.first:
-            metrics.write(self.log, lines_of(state))
+            replace_text(self.log, "".join(to_json(line) + "\n" for line in lines_of(state)))
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append the step to the log."""
         line = metrics.entry(state.log_history[-1])
         if line is not None and self.processes.first:
-            metrics.append(self.log, line)
+            append_line(self.log, line)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Report progress."""
@@ -161,13 +168,86 @@ class Recorder(TrainerCallback):
         """Mark the checkpoint that was just written as complete."""
         self.processes.wait()  # each process writes the state of its random numbers
         if self.processes.first:
-            checkpoints.complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.key)
+            self.checkpoints.complete(state.global_step)
 
 
 def lines_of(state: TrainerState) -> list[dict[str, float]]:
     """The training log so far."""
     entries = (metrics.entry(logs) for logs in state.log_history)
     return [line for line in entries if line is not None]
+
+
+def arguments_for(
+    training: Training, *, folder: Path, steps: int, seed: int, device: torch.device, processes: Processes
+) -> TrainingArguments:
+    """AdamW, linear warm-up and cosine decay; ``folder`` is that of the checkpoints.
+
+    No autocast: the base computes in its own number format, LoRA's factors in fp32.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # one item is a whole optimiser step
+        train_sampling_strategy="sequential",
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=warmup_steps(steps, training),
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        optim="adamw_torch",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=training.checkpoint_steps,
+        save_total_limit=2,  # while the newest is being written, the one before it must stay
+        # It seeds LoRA's dropout only: processes with different rows shall not drop the same places.
+        seed=seed + processes.rank,
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=device.type == "cuda",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        run_name=run_name(folder.parent),
+        report_to=[],  # see :func:`tracker`
+    )
+    # Several visible GPUs would otherwise be used by nn.DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def tracker(training: Training, folder: Path) -> list[TrainerCallback]:
+    """The callback that reports to the recipe's tracker; none where it names none.
+
+    W&B and trackio take their settings (project, entity, offline mode) from their own environment variables.
+    TensorBoard's files go to ``TENSORBOARD_LOGGING_DIR``, or to a folder ``tensorboard`` beside the adapter's: not into
+    it, since they hold times, and an artifact does not.
+
+    Args:
+        training: names the tracker.
+        folder: where the adapter is written; its name is the run's.
+
+    Raises:
+        PrefdeltaError: the tracker is not installed.
+    """
+    if training.tracker is None:
+        return []
+    if importlib.util.find_spec(training.tracker) is None:
+        raise PrefdeltaError(
+            f"training.tracker is {training.tracker!r}, which is not installed: pip install "
+            f"'prefdelta[{training.tracker}]', or remove the key (metrics.jsonl is always written)."
+        )
+    if training.tracker == "wandb":
+        return [WandbCallback()]
+    if training.tracker == "trackio":
+        return [TrackioCallback()]
+    from torch.utils.tensorboard import SummaryWriter
+
+    place = Path(os.environ.get("TENSORBOARD_LOGGING_DIR") or folder.parent / "tensorboard")
+    return [TensorBoardCallback(SummaryWriter(str(place / run_name(folder))))]
+
+
+def run_name(folder: Path) -> str:
+    """What a tracker calls a training: its folder's name, without the marks of one that is being made."""
+    return folder.name.removeprefix(".").removesuffix(".partial")
 
 
 def _only(items: list[list[Batch]]) -> list[Batch]:

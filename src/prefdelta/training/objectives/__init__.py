@@ -1,55 +1,24 @@
-"""Training objectives: pure functions of per-sequence log-probabilities, one file per family.
+"""Training objectives (preference losses): pure functions of per-sequence log-probabilities, one file per family.
 
-To add one: write its function in a file of its own, enter it in :data:`OBJECTIVES`, and enter its options with their
-defaults in :mod:`prefdelta.recipe.training`.
+To add one, write its options and its function in a file of its own, decorated with
+:func:`~prefdelta.training.objectives.base.objective`. The file is imported here, or, in another package, named as an
+entry point of the group ``prefdelta.objectives``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from prefdelta.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.registry import parse_options
 from prefdelta.recipe import Training
-from prefdelta.training.objectives.apo import apo_down, apo_zero, one
-from prefdelta.training.objectives.base import (
-    PAIR,
-    TRIPLE,
-    Objective,
-    Outcome,
-    Scores,
-    ln_2,
-    squared_target,
-)
-from prefdelta.training.objectives.dpo import dpo, dpo_norm
-from prefdelta.training.objectives.ipo import ipo
-from prefdelta.training.objectives.orpo import orpo
-from prefdelta.training.objectives.sft import sft
-from prefdelta.training.objectives.simpo import simpo
-from prefdelta.training.objectives.wrpo import alpha_at, wrpo, wrpo_ipo, wrpo_norm, wrpo_simpo, wrpo_two_loss
+from prefdelta.recipe.learning import LanguageLearning
+from prefdelta.training.objectives import apo, dpo, ipo, orpo, sft, simpo, wrpo  # noqa: F401 (registers them)
+from prefdelta.training.objectives.base import OBJECTIVES, Objective, Options, Outcome, Scores, objective
 
-__all__ = ["OBJECTIVES", "Loss", "Objective", "Outcome", "Scores", "loss_of"]
-
-_WRPO = "arXiv 2412.03187"
-OBJECTIVES: dict[str, Objective] = {
-    objective.name: objective
-    for objective in (
-        Objective("dpo", "arXiv 2305.18290", dpo, PAIR, needs_reference=True, at_start=ln_2),
-        Objective("dpo-norm", "arXiv 2411.15124", dpo_norm, PAIR, needs_reference=True, at_start=ln_2),
-        Objective("ipo", "arXiv 2310.12036", ipo, PAIR, needs_reference=True, at_start=squared_target),
-        Objective("apo-zero", "arXiv 2408.06266", apo_zero, PAIR, needs_reference=True, at_start=one),
-        Objective("apo-down", "arXiv 2408.06266", apo_down, PAIR, needs_reference=True, at_start=one),
-        Objective("simpo", "arXiv 2405.14734", simpo, PAIR, needs_reference=False),
-        Objective("orpo", "arXiv 2403.07691", orpo, PAIR, needs_reference=False),
-        Objective("wrpo", _WRPO, wrpo, TRIPLE, needs_reference=True, at_start=ln_2),
-        Objective("wrpo-norm", _WRPO, wrpo_norm, TRIPLE, needs_reference=True, at_start=ln_2),
-        Objective("wrpo-ipo", _WRPO, wrpo_ipo, TRIPLE, needs_reference=True, at_start=squared_target),
-        Objective("wrpo-simpo", _WRPO, wrpo_simpo, TRIPLE, needs_reference=False),
-        Objective("wrpo-two-loss", _WRPO, wrpo_two_loss, TRIPLE, needs_reference=True, at_start=ln_2),
-        Objective("sft", "maximum likelihood", sft, ("chosen",), needs_reference=False),
-    )
-}
+__all__ = ["OBJECTIVES", "Loss", "Objective", "Options", "Outcome", "Scores", "loss_of", "objective", "resolved"]
 
 
 @dataclass(frozen=True)
@@ -58,11 +27,21 @@ class Loss:
 
     Attributes:
         objective: which one.
-        options: all its options, as in the recipe.
+        options: all its options.
     """
 
     objective: Objective
-    options: Mapping[str, Any]
+    options: Options
+
+    @classmethod
+    def named(cls, name: str, options: Mapping[str, Any] | None = None) -> Loss:
+        """The objective called ``name``, its options checked and those left out at their defaults.
+
+        Raises:
+            PrefdeltaError: there is no such objective, or it has no such option.
+        """
+        objective = OBJECTIVES.find(name)
+        return cls(objective, parse_options(objective.options, options, owner=f"objective {name!r}"))
 
     @property
     def name(self) -> str:
@@ -72,7 +51,7 @@ class Loss:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the responses that it looks at."""
-        return tuple(self.objective.responses)
+        return self.objective.responses
 
     @property
     def needs_reference(self) -> bool:
@@ -82,24 +61,20 @@ class Loss:
     @property
     def needs_prompt(self) -> bool:
         """Whether it counts the prompt's tokens."""
-        return self.options.get("nll_scope") == "full"
+        return self.options.needs_prompt
 
     @property
     def at_start(self) -> float | None:
         """Its value while the policy equals the reference, where that is known."""
         return self.objective.at_start(self.options) if self.objective.at_start else None
 
-    def alpha(self, step: int, steps: int) -> float | None:
-        """The weight of the source's answer after ``step`` of ``steps`` optimiser steps; ``None`` if it has none."""
-        if "alpha" not in self.options:
-            return None
-        return alpha_at(step, steps, alpha=self.options["alpha"], schedule=self.options["alpha_schedule"])
+    def at(self, step: int, steps: int) -> Loss:
+        """The loss after ``step`` of ``steps`` optimiser steps; another one where options move while training."""
+        return replace(self, options=self.options.at(step, steps))
 
-    def __call__(self, scores: Scores, *, alpha: float | None = None) -> Outcome:
-        """The loss of each row; ``alpha`` is that of :meth:`alpha` at this step."""
-        fixed = {name: value for name, value in self.options.items() if name not in ("alpha", "alpha_schedule")}
-        moving = {} if alpha is None else {"alpha": alpha}
-        return self.objective.function(scores, **fixed, **moving)
+    def __call__(self, scores: Scores) -> Outcome:
+        """The loss of each row."""
+        return self.objective.function(scores, self.options)
 
     def positions(self, responses: int) -> tuple[int, ...]:
         """Which responses of a row it looks at, by how many the row has.
@@ -120,6 +95,26 @@ class Loss:
         return (0,) if wanted == 1 else tuple(range(responses - wanted, responses))
 
 
-def loss_of(training: Training) -> Loss:
-    """What a recipe's ``training`` section asks for."""
-    return Loss(OBJECTIVES[training.objective], training.options)
+def loss_of(section: Training | LanguageLearning) -> Loss:
+    """The objective that a recipe's ``training`` section, or a section of learned coefficients, asks for.
+
+    Raises:
+        PrefdeltaError: the objective or one of its options is unknown or has a bad value; the message names the
+            nearest option of the objective or key of the section.
+    """
+    name, options = section.objective.name, section.objective.options
+    known = OBJECTIVES.find(name).options.model_fields
+    for key in options:
+        if key not in known:
+            hint = did_you_mean(key, [*known, *type(section).model_fields])
+            raise PrefdeltaError(f"objective {name!r}: unknown option {key!r}; {hint}")
+    return Loss.named(name, options)
+
+
+def resolved(training: Training) -> Training:
+    """The same training with all options of its objective, those left out at the objective's defaults.
+
+    Raises:
+        PrefdeltaError: as :func:`loss_of`.
+    """
+    return training.with_objective(training.objective.name, loss_of(training).options.model_dump())

@@ -1,15 +1,17 @@
-"""What an objective is given, what it gives back, and what it says of itself."""
+"""What an objective is given and gives back, how it is registered, and the table of all objectives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-Options: TypeAlias = Mapping[str, Any]
+from prefdelta.core.config import Config
+from prefdelta.core.registry import Registry
 
 LN_2 = 0.6931471805599453
 
@@ -62,15 +64,51 @@ class Outcome(NamedTuple):
     rewards: Tensor | None
 
 
+class Options(Config):
+    """Base of the options of an objective; one without options takes it as it is."""
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the objective looks at ``prompt_logps``."""
+        return False
+
+    @property
+    def source_weight(self) -> float | None:
+        """α, the weight of a triple's source answer, for objectives that have one."""
+        return None
+
+    def at(self, step: int, steps: int) -> Self:
+        """The options after ``step`` of ``steps`` optimiser steps, for objectives whose options move."""
+        del step, steps
+        return self
+
+
+class Beta(Options):
+    """The options of an objective with a temperature: ``beta``, and nothing else."""
+
+    beta: float = Field(default=0.1, gt=0)
+
+
+class SmoothedBeta(Beta):
+    """``label_smoothing`` is the probability ε that a preference is the wrong way round."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+
+
+PAIR = ("chosen", "rejected")
+TRIPLE = ("source", "target", "rejected")
+
+
 @dataclass(frozen=True)
 class Objective:
-    """An objective and what it needs. The names and defaults of its options are in the recipe's ``Training``.
+    """An objective and what it needs.
 
     Attributes:
-        name: key in :data:`prefdelta.training.objectives.OBJECTIVES`.
+        name: key in :data:`OBJECTIVES`.
         source: where the equation comes from.
-        function: ``(scores, **options) -> Outcome``, with one loss per row; the loss of an optimiser step is the mean
+        function: ``(scores, options) -> Outcome``, with one loss per row; the loss of an optimiser step is the mean
             over all its rows, however they are cut into micro-batches.
+        options: the model of its options.
         responses: the names of the responses that it looks at, in the order of the rows of :class:`Scores`.
         needs_reference: whether ``scores.reference`` must be given.
         at_start: its value, by its options, while the policy still equals the reference; ``None`` where that is not
@@ -79,14 +117,34 @@ class Objective:
 
     name: str
     source: str
-    function: Callable[..., Outcome]
-    responses: Sequence[str]
+    function: Callable[[Scores, Any], Outcome]
+    options: type[Options]
+    responses: tuple[str, ...]
     needs_reference: bool
-    at_start: Callable[[Options], float] | None = None
+    at_start: Callable[[Any], float] | None
 
 
-PAIR = ("chosen", "rejected")
-TRIPLE = ("source", "target", "rejected")
+OBJECTIVES: Registry[Objective] = Registry("objective", group="prefdelta.objectives")
+
+Equation = TypeVar("Equation", bound=Callable[[Scores, Any], Outcome])
+
+
+def objective(
+    name: str,
+    options: type[Options],
+    *,
+    source: str,
+    responses: tuple[str, ...] = PAIR,
+    needs_reference: bool = True,
+    at_start: Callable[[Any], float] | None = None,
+) -> Callable[[Equation], Equation]:
+    """Register the decorated function as an objective; the arguments are the attributes of :class:`Objective`."""
+
+    def register(function: Equation) -> Equation:
+        OBJECTIVES.register(name, Objective(name, source, function, options, responses, needs_reference, at_start))
+        return function
+
+    return register
 
 
 def sigmoid_loss(margin: Tensor, label_smoothing: float) -> Tensor:
@@ -100,6 +158,6 @@ def ln_2(options: Options) -> float:
     return LN_2
 
 
-def squared_target(options: Options) -> float:
+def squared_target(options: Beta) -> float:
     """``(1 / 2τ)²``, where IPO starts."""
-    return float((0.5 / options["beta"]) ** 2)
+    return float((0.5 / options.beta) ** 2)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prefdelta.training.objectives.base import Outcome, Scores
+from prefdelta.training.objectives.base import Beta, Outcome, Scores, objective
 
 
-def orpo(scores: Scores, *, beta: float, nll_scope: str) -> Outcome:
+class ORPO(Beta):
+    """The options of ORPO; ``beta`` is λ, ``nll_scope`` says which tokens the likelihood term counts."""
+
+    nll_scope: Literal["completion", "full"] = "completion"
+
+    @property
+    def needs_prompt(self) -> bool:
+        """The full likelihood counts the prompt's tokens."""
+        return self.nll_scope == "full"
+
+
+@objective("orpo", ORPO, source="arXiv 2403.07691", needs_reference=False)
+def orpo(scores: Scores, options: ORPO) -> Outcome:
     """Odds-ratio preference optimisation.
 
     ``NLL + λ · -log σ( logodds(m_c) - logodds(m_l) )`` with ``m = s / length``, ``λ = β``. Two forms of the likelihood
@@ -23,8 +37,8 @@ def orpo(scores: Scores, *, beta: float, nll_scope: str) -> Outcome:
     """
     means = scores.means
     odds = log_odds(means)
-    likelihood = _full_likelihood(scores) if nll_scope == "full" else means[0]
-    return Outcome(-likelihood - beta * F.logsigmoid(odds[0] - odds[1]), beta * means.detach())
+    likelihood = _full_likelihood(scores) if options.needs_prompt else means[0]
+    return Outcome(-likelihood - options.beta * F.logsigmoid(odds[0] - odds[1]), options.beta * means.detach())
 
 
 def _full_likelihood(scores: Scores) -> Tensor:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from pydantic import Field
 
-from prefdelta.training.objectives.base import Outcome, Scores
+from prefdelta.training.objectives.base import Beta, Outcome, Scores, objective
 
 
-def simpo(scores: Scores, *, beta: float, gamma: float) -> Outcome:
+class SimPO(Beta):
+    """The options of SimPO; ``gamma`` is the target margin γ."""
+
+    beta: float = Field(default=2.0, gt=0)
+    gamma: float = Field(default=1.0, ge=0)
+
+
+@objective("simpo", SimPO, source="arXiv 2405.14734", needs_reference=False)
+def simpo(scores: Scores, options: SimPO) -> Outcome:
     """Simple preference optimisation.
 
     ``-log σ( β (m_c - m_l) - γ )`` with the mean log-probabilities ``m = s / length``. ``γ`` is the target margin
@@ -15,5 +24,5 @@ def simpo(scores: Scores, *, beta: float, gamma: float) -> Outcome:
 
     Source: Meng et al., 2024, arXiv 2405.14734, equation 6. In TRL: ``CPOTrainer`` with ``cpo_alpha=0``.
     """
-    rewards = beta * scores.means
-    return Outcome(-F.logsigmoid(rewards[0] - rewards[1] - gamma), rewards.detach())
+    rewards = options.beta * scores.means
+    return Outcome(-F.logsigmoid(rewards[0] - rewards[1] - options.gamma), rewards.detach())

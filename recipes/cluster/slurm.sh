@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A recipe on several nodes of a Slurm cluster: sbatch recipes/cluster/slurm.sh
+# Change the three lines marked <-. The run folder and the environment must lie on a file system that all nodes see.
+#SBATCH --job-name=prefdelta
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --exclusive
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:TERM@300
+set -euo pipefail
+
+source "$HOME/prefdelta/.venv/bin/activate"                 # <- where `pip install 'prefdelta[ray]'` was done
+export PREFDELTA_VLLM_PYTHON="$HOME/vllm/bin/python"        # <- where `pip install vllm` was done
+RECIPE=recipes/pda-reasoning-qwen3-8b.yaml RUN=runs/pda-reasoning  # <-
+
+# Ray leaves a job five minutes before its time is up; the same sbatch command goes on where it was.
+HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
+  ray symmetric-run --address "$HEAD:6379" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
+  prefdelta run "$RECIPE" -o "$RUN" --executor "ray:$HEAD:6379" &
+trap 'kill -TERM $!' TERM
+wait

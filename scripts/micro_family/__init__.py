@@ -1,0 +1,1 @@
+"""How the embedded family and its reward model were trained, from seeds."""

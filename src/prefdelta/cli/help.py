@@ -1,0 +1,132 @@
+"""What ``--help`` adds: the commands in the order of work, and for each its page and its keys of ``--set``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, get_args
+
+from typer.core import TyperCommand, TyperGroup
+
+SECTIONS = {
+    "Begin": ("demo", "real", "doctor", "methods"),
+    "Whole runs": ("run", "report", "view", "verify"),
+    "Data": ("index", "sample", "score", "pair", "import", "export"),
+    "Adapters": ("train", "inspect", "merge", "tune", "learn", "apply"),
+    "Measuring": ("evaluate", "compare", "answer", "judge"),
+    "Other": ("convert",),
+}
+"""The commands by what they are for, in the order of work."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a command is explained, and what its ``--set`` takes.
+
+    Attributes:
+        page: a page under ``docs``.
+        models: models whose keys ``--set`` takes: ``Name`` of :mod:`prefdelta.recipe` (``module:Name`` of a module in
+            it), or ``prefix=Name`` for keys under a prefix.
+        also: keys that no model lists.
+    """
+
+    page: str
+    models: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+_OBJECTIVE = "options of the objective, such as beta (docs/training.md)"
+_RECIPE = "every key of a recipe by its full name, as seeds=[0,1]"
+_METHOD = "an option of a merge method, as `prefdelta methods NAME` tells"
+
+REFERENCES = {
+    "demo": Reference("tutorial.md"),
+    "real": Reference("real.md", also=(_RECIPE,)),
+    "doctor": Reference("tutorial.md"),
+    "methods": Reference("methods/README.md"),
+    "run": Reference("recipes.md", also=(_RECIPE,)),
+    "report": Reference("results.md"),
+    "view": Reference("viewer.md"),
+    "verify": Reference("tutorial.md"),
+    "index": Reference("search.md"),
+    "sample": Reference("sampling.md", ("Sampling", "prompts=Prompts", "source=ModelRef")),
+    "score": Reference("pairs.md", ("Scoring", "prompts=Prompts"), ("responses.system",)),
+    "pair": Reference("pairs.md", ("Pairing", "Filters", "prompts=Prompts"), ("chosen.system and rejected.system",)),
+    "import": Reference("pairs.md"),
+    "export": Reference("pairs.md"),
+    "train": Reference("training.md", ("Training", "student=ModelRef"), (_OBJECTIVE,)),
+    "inspect": Reference("inspect.md"),
+    "merge": Reference("methods/README.md", also=(f"OPTION: {_METHOD}",)),
+    "tune": Reference("tuning.md", ("Sampling",), (f"METHOD.OPTION: {_METHOD}",)),
+    "learn": Reference("methods/learned.md", ("learning:LanguageLearning",), (_OBJECTIVE, f"METHOD.OPTION: {_METHOD}")),
+    "apply": Reference("apply.md"),
+    "evaluate": Reference("evaluation.md", ("Sampling", "questions=Questions")),
+    "compare": Reference("comparing.md"),
+    "answer": Reference("judging.md"),
+    "convert": Reference("recipes.md"),
+    "judge": Reference("judging.md"),
+}
+
+
+class Commands(TyperGroup):
+    """The application: its commands stand in sections."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each step of the work."""
+        width = max(len(name) for names in SECTIONS.values() for name in names)
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                limit = formatter.width - 6 - width
+                formatter.write_dl(
+                    [(name.ljust(width), self.commands[name].get_short_help_str(limit)) for name in names]
+                )
+        with formatter.section("Help"):
+            formatter.write_text("prefdelta COMMAND --help tells a command's options, its --set keys and its page.")
+
+
+class Command(TyperCommand):
+    """A command, whose help ends with its keys of ``--set`` and its page."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write what :data:`REFERENCES` says of the command."""
+        reference = REFERENCES.get(str(self.name))
+        if reference is None:
+            return
+        lines = setting_keys(reference)
+        if lines:
+            with formatter.section("Keys of --set, with their defaults"):
+                for line in lines:
+                    formatter.write_text(line)
+        with formatter.section("Read on"):
+            formatter.write_text(f"docs/{reference.page}")
+
+
+def setting_keys(reference: Reference) -> list[str]:
+    """``key [default]`` for everything that a command's ``--set`` takes."""
+    lines = []
+    for named in reference.models:
+        prefix, _, name = named.rpartition("=")
+        module, _, name = name.rpartition(":")
+        model = getattr(import_module(f"prefdelta.recipe.{module}".rstrip(".")), name)
+        lines += _keys(model, f"{prefix}." if prefix else "")
+    return [*lines, *reference.also]
+
+
+def _keys(model: Any, prefix: str) -> list[str]:
+    lines = []
+    for name, field in model.model_fields.items():
+        default = field.default
+        if hasattr(default, "model_dump") and not hasattr(default, "options"):
+            lines += _keys(type(default), f"{prefix}{name}.")
+            continue
+        if field.is_required():
+            continue  # the command's arguments give it
+        lines.append(f"{prefix}{name} [{_shown(default, field.annotation)}]")
+    return lines
+
+
+def _shown(default: Any, annotation: Any) -> str:
+    if default is None:
+        words = [str(word) for part in get_args(annotation) for word in get_args(part) if isinstance(word, str)]
+        return "none" if not words else f"none; or {', '.join(words)}"
+    return str(getattr(default, "name", default))

@@ -1,0 +1,82 @@
+"""``prefdelta methods``: which merge method to choose, the list, and one method in full."""
+
+from __future__ import annotations
+
+import inspect
+
+from rich.console import Console
+from rich.table import Table
+
+from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.merging.guide import CHOOSER, when_to_use
+from prefdelta.merging.learned.methods import LEARNED
+from prefdelta.merging.registry import METHODS, Options
+
+
+def print_methods(console: Console) -> None:
+    """Tell which methods to try in which order, then list all."""
+    first = Table("try", "when", title="Which one?")
+    for name, when in CHOOSER:
+        first.add_row(name, when)
+    console.print(first)
+    table = Table("method", "what it does", "source", title=f"All {len(METHODS)} merge methods")
+    for entry in METHODS.values():
+        table.add_row(entry.name, entry.summary, entry.paper)
+    console.print(table)
+    learned = Table("method", "what it does", "source", title="Learned merges: prefdelta learn")
+    for learnt in LEARNED.values():
+        learned.add_row(learnt.name, learnt.summary, learnt.paper)
+    console.print(learned)
+    console.print("prefdelta methods NAME: a method's equation, options and when to use it", soft_wrap=True)
+
+
+def print_method(name: str, console: Console) -> None:
+    """Tell one method: when to use it, its equation as dense code, its options.
+
+    Raises:
+        PrefdeltaError: there is no such method; the message names the nearest.
+    """
+    if name not in METHODS and name not in LEARNED:
+        raise PrefdeltaError(f"there is no merge method {name!r}; {did_you_mean(name, [*METHODS, *LEARNED])}")
+    console.print("\n\n".join(_learned(name) if name in LEARNED else _method(name)), soft_wrap=True)
+
+
+def _method(name: str) -> list[str]:
+    found = METHODS[name]
+    parts = [f"{found.name}: {found.summary}", f"Source: {found.paper}"]
+    when = when_to_use(name)
+    if when:
+        parts.append(f"When. {when}")
+    parts.append(inspect.getdoc(found.implementation.function) or "")
+    parts += _options(found.options, "")
+    least, most = found.adapters
+    if most is not None:
+        parts.append(f"Takes {least if least == most else f'{least} to {most}'} adapters.")
+    return [part for part in parts if part]
+
+
+def _options(model: type[Options], prefix: str) -> list[str]:
+    lines = "\n".join(f"  --set {prefix}{line}" for line in option_lines(model))
+    return [f"Options. {inspect.getdoc(model)}", lines] if lines else []
+
+
+def option_lines(model: type[Options]) -> list[str]:
+    """``option=default  (type)`` of every option."""
+    lines = []
+    for option, field in model.model_fields.items():
+        kind = inspect.formatannotation(field.annotation).replace("typing.", "").replace("Literal", "one of ")
+        given = "VALUE" if field.is_required() else field.default
+        lines.append(f"{option}={given}  ({kind})")
+    return lines
+
+
+def _learned(name: str) -> list[str]:
+    found = LEARNED[name]
+    return [
+        f"{found.name}: {found.summary}",
+        f"Source: {found.paper}",
+        "When. There are held-out pairs (or answers, or prompts) to learn the coefficients on.",
+        inspect.getdoc(found.function) or "",
+        *_options(found.options, f"{name}."),
+        f"Run it: prefdelta learn ADAPTERS --method {name} --base BASE --pairs PAIRS -o OUT",
+    ]

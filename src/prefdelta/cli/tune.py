@@ -1,0 +1,213 @@
+"""``prefdelta tune``: arguments of the command line in, the best merge and a table out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from prefdelta.cli.merge_words import parse_scale
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.progress import Display
+from prefdelta.experiments.single.models import model_from
+from prefdelta.merging.registry import METHODS
+from prefdelta.merging.scale import Scale
+from prefdelta.merging.tuning.space import Space
+from prefdelta.recipe import By, Sampling, Search, configure
+
+if TYPE_CHECKING:
+    from prefdelta.evaluation.statistics import Difference
+    from prefdelta.merging.tuning.items import Split
+    from prefdelta.merging.tuning.record import Tried, TuningRecord
+
+_MEASURES = {"labels": "score", "agreement": "information", "pairs": "pair loss"}
+
+
+def tune_command(
+    adapters: Sequence[Path],
+    output: Path,
+    *,
+    base: str,
+    items: Sequence[str],
+    by: By,
+    pairs: Path | None,
+    beta: float,
+    split: Split,
+    scorer: str,
+    count: int,
+    methods: str,
+    scales: str,
+    budget: int,
+    select: bool,
+    leave_one_out: bool,
+    tune_weights: int,
+    corpus: str | None,
+    seed: int,
+    drop_modules_to_save: bool,
+    overwrite: bool,
+    settings: Mapping[str, Any],
+    console: Console,
+) -> None:
+    """Find the best merge and tell what was tried and chosen.
+
+    ``settings`` are those of sampling, those of a merge method in a mapping under its name, and those of the base in
+    one under ``base``.
+    """
+    space = Space(
+        methods=tuple(word.strip() for word in methods.split(",")),
+        scales="auto" if scales.strip() == "auto" else tuple(_scale(word.strip()) for word in scales.split(",")),
+        budget=budget,
+        select=select,
+        leave_one_out=leave_one_out,
+        weight_trials=tune_weights,
+    )
+    rest = dict(settings)
+    ref = model_from("base", base, rest)
+    options = {name: value for name, value in rest.items() if name in METHODS}
+    for name, value in options.items():
+        if not isinstance(value, Mapping):
+            raise PrefdeltaError(f"--set {name}={value} names a merge method; write {name}.OPTION=VALUE.")
+    space.check_options(options, len(adapters))
+    sampling = configure(Sampling, {name: value for name, value in rest.items() if name not in METHODS}, origin="--set")
+    from prefdelta.merging.tuning import tune_adapters  # here, as torch takes seconds to import
+
+    def tell_cost(evaluations: int, each: int) -> None:
+        what = "sequences read, nothing generated" if by == "pairs" else "answers"
+        console.print(f"at most {evaluations} evaluations of {each:,} {what}: {evaluations * each:,}", highlight=False)
+
+    with Display(console) as display:
+        display.start(output.name)
+        record = tune_adapters(
+            adapters,
+            output,
+            base=ref,
+            items=items,
+            space=space,
+            by=by,
+            pairs=pairs,
+            beta=beta,
+            split=split,
+            scorer=scorer,
+            count=count,
+            sampling=sampling,
+            corpus=Search(corpus=corpus) if corpus else None,
+            options=options,
+            seed=seed,
+            extra_weights="drop" if drop_modules_to_save else "refuse",
+            overwrite=overwrite,
+            told=tell_cost,
+            progress=display.inner,
+        )
+        display.finish()
+    print_tuning(record, output, console)
+
+
+def _scale(word: str) -> Scale:
+    return parse_scale(word, f"--scales: {word!r}", "norm-matched nor projection; auto stands alone")
+
+
+def print_tuning(record: TuningRecord, output: Path, console: Console) -> None:
+    """Tell what was tried: the best of each method, each adapter's part, the choice and what to think of it."""
+    from prefdelta.merging.tuning import RECORD_NAME  # here, as it brings scipy
+
+    total = sum(entry.items for entry in record.benchmarks)
+    names = ", ".join(entry.name for entry in record.benchmarks)
+    noted = [
+        (record.chosen, "chosen"),
+        *(((number, "") for number in range(len(record.trials))) if record.average is None else ()),
+        *(((record.average, "plain average"),) if record.average is not None else ()),
+        *((number, "by itself") for number in record.singles),
+        *((number, f"selection, step {step}") for step, number in enumerate(record.selection, 1)),
+        *((number, f"best of {record.trials[number].method}") for number in _best_of_methods(record)),
+    ]
+    what = "pairs" if record.by == "pairs" else "items"
+    split = "" if record.by == "pairs" else f", split {record.split}"
+    table = Table(
+        *(_MEASURES[record.by], "method", "λ", "adapters", "weights", "unparsed", ""),
+        title=f"{len(record.trials)} merges on {total} {what} of {names}{split}",
+    )
+    shown = partial(_score, record.by)
+    table.add_row(shown(record.base_score), "", "", "", "", _share(record.base_unparsed), "base alone")
+    for number in sorted({number for number, _ in noted}, key=lambda key: -record.trials[key].score):
+        trial = record.trials[number]
+        adapters = ", ".join(trial.adapters)
+        notes = ", ".join(note for place, note in noted if place == number and note)
+        table.add_row(
+            *(shown(trial.score), trial.method, _number(trial.scale), adapters, _weights(trial)),
+            *(_share(trial.unparsed), notes),
+        )
+    for doubt in record.doubts:
+        console.print(f"Do not trust these numbers yet: {doubt}.", highlight=False, style="yellow")
+    console.print(table)
+    if record.leave_one_out is not None and record.leave_one_out.parts:
+        _print_parts(record, console)
+    console.print(f"chosen by {record.by}: {_words(record.choice, record.by)}", highlight=False)
+    others = len(record.trials) - 1
+    console.print(f"not told from it by these items: {len(record.ties)} of {others} other merges", highlight=False)
+    if record.range is not None and record.range[0] < record.range[1]:
+        low, high = record.range
+        console.print(f"level with it: the same merge at λ from {low:g} to {high:g}", highlight=False)
+    if record.gain is not None:
+        console.print(f"against the plain average at λ = 1: {_interval(record.gain, record.by)}", highlight=False)
+    guard = record.guard
+    console.print(f"KL from the base: {guard.kl:.2g} nats a token (limit {guard.kl_limit:g})", highlight=False)
+    for warning in record.warnings:
+        console.print(f"warning: {warning}", highlight=False, style="yellow")
+    console.print(f"adapter: {output}\nrecord: {output / RECORD_NAME}", highlight=False)
+
+
+def _best_of_methods(record: TuningRecord) -> list[int]:
+    """Each method's best merge of all adapters at weights 1; the first of equals."""
+    best: dict[str, int] = {}
+    for number, trial in enumerate(record.trials):
+        whole = len(trial.adapters) == len(record.adapters) and set(trial.weights) == {1.0}
+        if whole and (trial.method not in best or trial.score > record.trials[best[trial.method]].score):
+            best[trial.method] = number
+    return list(best.values())
+
+
+def _print_parts(record: TuningRecord, console: Console) -> None:
+    assert record.leave_one_out is not None
+    whole = record.trials[record.leave_one_out.trial]
+    table = Table(
+        "without", _MEASURES[record.by], "best λ", "its part", title=f"leave one out of: {_words(whole, record.by)}"
+    )
+    for part in record.leave_one_out.parts:
+        trial = record.trials[part.trial]
+        score, part_of = _score(record.by, trial.score), _interval(part.contribution, record.by)
+        table.add_row(part.adapter, score, _number(trial.scale), part_of)
+    console.print(table)
+
+
+def _words(trial: Tried, by: str) -> str:
+    weights = f" with weights {_weights(trial)}" if _weights(trial) else ""
+    adapters, score = ", ".join(trial.adapters), _score(by, trial.score)
+    return f"{trial.method} of {adapters}{weights} at λ = {_number(trial.scale)}: {_MEASURES[by]} {score}"
+
+
+def _weights(trial: Tried) -> str:
+    return "" if set(trial.weights) == {1.0} else ", ".join(f"{weight:.3g}" for weight in trial.weights)
+
+
+def _score(by: str, score: float) -> str:
+    return {"labels": f"{100 * score:.1f} %", "agreement": f"{score:.3f}", "pairs": f"{-score:.4f}"}[by]
+
+
+def _share(unparsed: float | None) -> str:
+    return "" if unparsed is None else f"{100 * unparsed:.1f} %"
+
+
+def _number(scale: Scale) -> str:
+    return scale if isinstance(scale, str) else f"{scale:g}"
+
+
+def _interval(difference: Difference, by: str) -> str:
+    """How much better, with its interval; of a loss on pairs, how much lower."""
+    if by == "labels":
+        return f"{100 * difference.mean:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    sign = "better by " if by == "pairs" else ""
+    return f"{sign}{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"

@@ -1,0 +1,99 @@
+"""Looking at a run, at the output of a command, or at two runs: the static viewer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefdelta.cli.app import app
+from prefdelta.cli.help import Command
+from prefdelta.cli.options import Overwrite
+from prefdelta.core.progress import terminal
+
+if TYPE_CHECKING:
+    from prefdelta.report.viewer import RunView
+
+
+@app.command(cls=Command)
+def view(
+    run_folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A finished run; what evaluate, judge, tune or learn wrote; a file of compare --json."
+        ),
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write.")] = None,
+    second: Annotated[
+        Path | None, typer.Argument(metavar="[RUN2]", help="A second run on the same items, to hold against the first.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Show a run while it is at work, at an address of this machine; Ctrl-C ends.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of --live; a free one if left out.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a folder to look at: every item, all models' answers to it, pairs, scales, intervals, the recipe."""
+    from prefdelta.core.errors import PrefdeltaError
+    from prefdelta.core.manifests import read_manifest
+    from prefdelta.core.outputs import check_output
+    from prefdelta.experiments.verify import artifact_folders
+    from prefdelta.report.viewer import write_viewer
+
+    if live:
+        if second or output:
+            raise PrefdeltaError("--live shows one run and writes nothing; leave the second run and --output out.")
+        _serve(run_folder, port)
+        return
+    if output is None:
+        raise PrefdeltaError("name the folder to write with --output, or show a run at work with --live.")
+    shown = [run_folder, *([second] if second else [])]
+    # An earlier viewer may lie in a run and be replaced; what the run itself made has a key.
+    made = [folder for run in shown for folder in artifact_folders(run) if "key" in (read_manifest(folder) or {})]
+    check_output(output, inputs=[*shown, *made], overwrite=overwrite)
+    run, settings = _read(run_folder, second)
+    write_viewer(run, output, recipe=settings, overwrite=overwrite)
+    console = terminal()
+    for note in run.notes:
+        console.print(note, highlight=False, soft_wrap=True)
+    console.print(f"viewer: {output / 'index.html'}")
+
+
+def _serve(root: Path, port: int) -> None:
+    """Show a run until Ctrl-C."""
+    from threading import Event
+
+    from prefdelta.core.errors import PrefdeltaError
+    from prefdelta.core.store import JOURNAL
+    from prefdelta.report.viewer import LiveRun, serving, viewer_files
+
+    if not (root / JOURNAL).is_file():
+        raise PrefdeltaError(f"{root} is no run folder, or its run has not begun; give what `prefdelta run -o` names.")
+    with serving(LiveRun(root, lambda run: viewer_files(*_read(run, None))), port=port) as address:
+        console = terminal()
+        console.print(
+            f"viewer: {address}\nonly this machine can reach it; Ctrl-C ends it", highlight=False, soft_wrap=True
+        )
+        try:
+            Event().wait()
+        except KeyboardInterrupt:
+            console.print("ended")
+
+
+def _read(first: Path, second: Path | None) -> tuple[RunView, str]:
+    """What there is to see, and its settings as YAML; everything is as it was written."""
+    import yaml
+
+    from prefdelta.core.errors import PrefdeltaError
+    from prefdelta.experiments.identity import portable
+    from prefdelta.experiments.run import RUN, published_damage
+    from prefdelta.report.viewer import collect, two_runs_view
+
+    for run in filter(None, (first, second)):
+        if (run / RUN).is_file() and (changed := published_damage(run)):
+            raise PrefdeltaError(f"{changed[0]}; run the recipe again, which writes it again.")
+    found = collect(first) if second is None else two_runs_view(first, second)
+    return found, yaml.safe_dump(
+        portable(found.settings), sort_keys=False, allow_unicode=True
+    ) if found.settings else ""

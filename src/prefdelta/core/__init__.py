@@ -1,0 +1,1 @@
+"""What every other package stands on: errors, records, artifacts, progress, model references and chat templates."""

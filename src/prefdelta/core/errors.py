@@ -1,0 +1,37 @@
+"""The one exception a user is meant to see."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+MAX_MESSAGE = 1000
+"""The most characters of a message."""
+
+
+class PrefdeltaError(Exception):
+    """Bad input or a refused operation, told in one sentence.
+
+    The message names the file, key or module at fault and what to do about it. The command line prints it
+    without a traceback and exits with code 2; a notebook sees an ordinary exception. It is one line; a long word of a
+    stranger's file, and a long message, are cut in the middle.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = re.sub(r"\s*[\r\n]+\s*", " ", message)
+        super().__init__(_cut(re.sub(r"\S{301,}", lambda word: _cut(word[0], 200), line), MAX_MESSAGE))
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    kept = (limit - 5) // 2
+    return f"{text[:kept]} ... {text[-kept:]}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint to append to an error about an unknown name: the nearest known one, else the list of all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}."

@@ -1,0 +1,207 @@
+"""A run directory: artifacts that appear whole or not at all, and know what they were made from.
+
+An artifact is a folder with a ``manifest.json``. Its *key* is a hash of everything that decides its content: the
+stage, the resolved configuration, the content of its inputs and the version of this package. A build that was killed
+finds its working folder again, if the key still matches, and may continue from what is in it.
+
+Manifests carry no times, so that two runs with the same result are equal byte for byte; when things happened and
+how long they took is in the run's ``journal.jsonl``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.manifests import damage, foreign_files, read_manifest, seal, versions
+from prefdelta.core.names import list_names
+from prefdelta.core.outputs import (
+    check_output,
+    discard_working,
+    locked,
+    open_working,
+    publish,
+    recover,
+    refusal,
+    set_aside,
+    working_folder,
+)
+from prefdelta.core.records import digest, to_json
+
+JOURNAL = "journal.jsonl"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact: its folder and the hash of its content."""
+
+    path: Path
+    content: str
+
+
+class Store:
+    """A run directory.
+
+    Args:
+        root: the folder; created when the first artifact is built.
+        journal: whether to write down when what was built.
+        told: called with a sentence for an artifact that is damaged and made again.
+    """
+
+    def __init__(self, root: Path, *, journal: bool = True, told: Callable[[str], None] | None = None) -> None:
+        self.root = root
+        self.journal = journal
+        self.told = told or (lambda sentence: None)
+
+    def place(self, name: str) -> Path:
+        """Where the artifact ``name`` lies.
+
+        Raises:
+            PrefdeltaError: that would not be inside the root.
+        """
+        target, root = self.root / name, self.root.resolve()
+        if ".." in Path(name).parts or root not in (target.parent.resolve() / target.name).parents:
+            raise PrefdeltaError(f"the artifact {name!r} would lie outside {self.root}; give it another name.")
+        return target
+
+    def working(self, name: str) -> Path:
+        """Where the artifact ``name`` lies while it is being built."""
+        return working_folder(self.place(name))
+
+    def get(self, name: str) -> Artifact | None:
+        """The artifact ``name``, whole, if it is there, whatever it was made from.
+
+        Raises:
+            PrefdeltaError: it is damaged.
+        """
+        target = self.place(name)
+        if not target.exists():
+            return None
+        if found := damage(target):
+            raise PrefdeltaError(f"{found[0]}; run the recipe again, which makes it again.")
+        manifest = read_manifest(target)
+        return Artifact(target, manifest["content"]) if manifest else None
+
+    def find(self, name: str, *, stage: str, config: Any, inputs: Mapping[str, Artifact]) -> Artifact | None:
+        """The artifact ``name`` if it is there and was made from exactly this, else ``None``; nobody looks inside."""
+        target = self.place(name)
+        manifest = read_manifest(target)
+        if manifest is None or manifest.get("key") != artifact_key(stage, config, inputs):
+            return None
+        return Artifact(target, manifest["content"])
+
+    def reuse(self, name: str, *, stage: str, config: Any, inputs: Mapping[str, Artifact]) -> Artifact | None:
+        """:meth:`find`, but with every file compared to its hash: a damaged artifact steps aside, to be made again.
+
+        Raises:
+            PrefdeltaError: files lie in it that prefdelta did not write.
+        """
+        target = self.place(name)
+        recover(target)
+        manifest = read_manifest(target)
+        if manifest is not None:
+            if manifest.get("key") != artifact_key(stage, config, inputs):
+                return None
+            if foreign := foreign_files(target):
+                raise PrefdeltaError(
+                    f"{target} holds files that prefdelta did not write ({list_names(foreign)}); move them elsewhere."
+                )
+            found = damage(target)
+            if not found:
+                return Artifact(target, manifest["content"])
+        elif target.is_dir() and not target.is_symlink() and any(target.iterdir()):
+            found = damage(target)
+        else:
+            return None
+        aside = set_aside(target)
+        self.told(f"{list_names(found)}: made again, what was there is kept as {aside}.")
+        self.log(event="damaged", artifact=name, found=found, aside=self._label(aside))
+        return None
+
+    def build(
+        self,
+        name: str,
+        *,
+        stage: str,
+        config: Any,
+        inputs: Mapping[str, Artifact],
+        make: Callable[[Path], None],
+        resume: bool = False,
+        overwrite: bool = True,
+    ) -> Artifact:
+        """Make the artifact ``name`` by calling ``make`` on its working folder.
+
+        With ``resume``, a working folder that an earlier, killed build of the same key left behind is handed over
+        with its content; ``make`` must then give the same result whether it starts from nothing or from there.
+
+        Raises:
+            PrefdeltaError: the folder cannot be written, or is not one that may be replaced
+                (:func:`prefdelta.core.outputs.check_output`). Finished artifacts stay as they were, and nothing
+                half-written is left but, with ``resume``, the progress made.
+        """
+        key = artifact_key(stage, config, inputs)
+        target = self.place(name)
+        recover(target)
+        check_output(target, overwrite=overwrite)
+        started = time.time()
+        try:
+            resumed = open_working(target, key, resume=resume)
+            make(working_folder(target))
+            made_of = {"stage": stage, "key": key, "config": config, "inputs": self._described(inputs)}
+            content = seal(working_folder(target), {**made_of, "versions": versions()})
+            publish(working_folder(target), target)
+        except BaseException as error:
+            discard_working(target, keep=resume)
+            reason = refusal(error) if isinstance(error, Exception) else None
+            if reason is not None and not isinstance(error, PrefdeltaError):
+                raise PrefdeltaError(
+                    f"cannot write {target}: {reason}; free space or fix permissions, then run again."
+                ) from error
+            raise
+        self.log(event="built", artifact=name, stage=stage, seconds=round(time.time() - started, 3), resumed=resumed)
+        return Artifact(target, content)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the run directory, so that no second process writes to it; the lock ends with the process.
+
+        Raises:
+            PrefdeltaError: another process holds it, or the directory cannot be written.
+        """
+        return locked(self.root, self.root / LOCK)
+
+    def log(self, **entry: Any) -> None:
+        """Append to the journal: when what was built, on which machine."""
+        if not self.journal:
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        line = {"time": round(time.time(), 3), "machine": platform.node(), **entry}
+        with (self.root / JOURNAL).open("a+b") as handle:
+            if handle.tell():
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":
+                    handle.write(b"\n")  # a kill tore the last line
+            handle.write((to_json(line) + "\n").encode("utf-8"))
+
+    def _described(self, inputs: Mapping[str, Artifact]) -> dict[str, dict[str, str]]:
+        return {
+            label: {"content": artifact.content, "path": self._label(artifact.path)}
+            for label, artifact in sorted(inputs.items())
+        }
+
+    def _label(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else path.name
+
+
+def artifact_key(stage: str, config: Any, inputs: Mapping[str, Artifact]) -> str:
+    """The hash of all that decides an artifact's content."""
+    contents = {label: artifact.content for label, artifact in inputs.items()}
+    return digest({"stage": stage, "config": config, "inputs": contents, "version": metadata.version("prefdelta")})

@@ -1,0 +1,188 @@
+"""Reading questions and models' answers in the layouts that benchmarks publish them in, and in ours.
+
+A row that cannot be read is counted and told, never a crash: benchmark files are written by many hands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.http import well_formed
+from prefdelta.core.records import Record, Sample, row_from
+from prefdelta.evaluation.scoring import answer_text
+from prefdelta.generation.datasets.alpaca_eval import item_id
+
+Row = Mapping[str, Any]
+
+_IN_FOLDERS = ("answers.jsonl", "records.jsonl", "responses.jsonl")  # of answer, evaluate and sample
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of one or more user turns."""
+
+    id: str
+    turns: tuple[str, ...]
+    category: str = ""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A model's answers to the turns of one question; ``tokens`` and ``asked`` where the file tells them."""
+
+    id: str
+    turns: tuple[str, ...]
+    tokens: int | None = None
+    asked: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one model, by question id, and what was wrong with the rows that could not be read."""
+
+    model: str
+    rows: Mapping[str, Answered]
+    malformed: tuple[str, ...]
+
+
+def read_answers(path: Path) -> Answers:
+    """Read a model's answers.
+
+    Args:
+        path: AlpacaEval's ``model_outputs.json`` (a question's id is then a hash of its instruction), a
+            ``model_answer`` file of Arena-Hard or MT-Bench, or our ``answers.jsonl``, ``records.jsonl`` or
+            ``responses.jsonl`` or the folder of one of these. Of ours only the answer is taken, not the
+            thinking before it.
+
+    Raises:
+        PrefdeltaError: the file is missing, or no row in it can be read.
+    """
+    if path.is_dir():
+        found = read_answers(answers_file(path))
+        return Answers(path.resolve().name, found.rows, found.malformed)
+    names: list[str] = []
+
+    def parse(row: Row) -> Answered:
+        answered, name = _answered(row)
+        names.append(name)
+        return answered
+
+    rows, malformed = _collected(path, parse)
+    return Answers(next(filter(None, names), "") or path.stem, rows, malformed)
+
+
+def answers_file(path: Path) -> Path:
+    """The file of answers that a path stands for: itself, or the one in a folder that a command of ours wrote.
+
+    Raises:
+        PrefdeltaError: the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    for name in _IN_FOLDERS:
+        if (path / name).is_file():
+            return path / name
+    raise PrefdeltaError(f"{path} holds none of {', '.join(_IN_FOLDERS)}; name the file of answers.")
+
+
+def read_questions(path: Path) -> tuple[dict[str, Question], tuple[str, ...]]:
+    """Read questions, by id and in their order: Arena-Hard's or MT-Bench's, AlpacaEval's, or our items.
+
+    Raises:
+        PrefdeltaError: the file is missing, or no row in it can be read.
+    """
+    return _collected(path, _question)
+
+
+_Parsed = TypeVar("_Parsed", Question, Answered)
+
+
+def _collected(path: Path, parse: Callable[[Row], _Parsed]) -> tuple[dict[str, _Parsed], tuple[str, ...]]:
+    rows: dict[str, _Parsed] = {}
+    malformed = []
+    for place, raw in _raw_rows(path):
+        try:
+            parsed = parse(json.loads(raw) if isinstance(raw, str) else raw)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+            malformed.append(f"{path.name}, {place}: {type(error).__name__} {str(error)[:80]}".rstrip())
+            continue
+        if parsed.id in rows:
+            malformed.append(f"{path.name}, {place}: {parsed.id!r} is there twice")
+        else:
+            rows[parsed.id] = parsed
+    if not rows:
+        first = f" ({malformed[0]})" if malformed else ""
+        raise PrefdeltaError(f"no row of {path} can be read{first}; docs/judging.md lists the layouts.")
+    return rows, tuple(malformed)
+
+
+def _raw_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        if path.suffix == ".json":
+            whole = json.loads(text)
+            if not isinstance(whole, list):
+                raise PrefdeltaError(f"{path} is not a list of answers.")
+            yield from ((f"row {number}", row) for number, row in enumerate(whole, 1))
+            return
+    except OSError as error:
+        raise PrefdeltaError(f"cannot read {path}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise PrefdeltaError(f"{path} is not JSON ({error}).") from error
+    yield from ((f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
+def _question(row: Row) -> Question:
+    if "instruction" in row:
+        asked = _text(row["instruction"])
+        return Question(item_id(asked), (asked,), str(row.get("dataset", "")))
+    if "prompt" in row and "uid" in row:
+        return Question(str(row["uid"]), (_text(row["prompt"]),), str(row.get("category", "")))
+    if "question_id" in row:
+        return Question(str(row["question_id"]), _turns(row["turns"]), str(row.get("category", "")))
+    if "messages" not in row:
+        raise ValueError("none of the known layouts")
+    messages = [(message["role"], _text(message["content"])) for message in row["messages"]]
+    whole = messages[0][1] if len(messages) == 1 else "\n\n".join(f"{role}: {text}" for role, text in messages)
+    return Question(str(row["id"]), (whole,), str(row.get("task", "")))
+
+
+def _answered(row: Row) -> tuple[Answered, str]:
+    """The answers of one row, and the model's name."""
+    if "instruction" in row:
+        asked = _text(row["instruction"])
+        return Answered(item_id(asked), (_text(row["output"]),), asked=asked), str(row.get("generator", ""))
+    if "choices" in row:
+        return Answered(str(row["question_id"]), _turns(row["choices"][0]["turns"])), str(row.get("model_id", ""))
+    if "messages" in row:
+        said = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
+        tokens = (row.get("metadata") or {}).get("token_len")
+        name = str(row["uid"] if "uid" in row else row["question_id"])
+        return Answered(name, _turns(said), tokens), str(row.get("model", ""))
+    if "spans" in row:
+        sample = row_from(row, Sample)
+        return Answered(sample.item, (_text(answer_text(sample)),)), ""
+    if "output" not in row:
+        raise ValueError("none of the known layouts")
+    record = row_from(row, Record)
+    return Answered(record.item, (_text(record.output)[record.answer_start :],)), ""
+
+
+def _turns(turns: Any) -> tuple[str, ...]:
+    if not turns or isinstance(turns, str):
+        raise ValueError("no turns")
+    return tuple(_text(turn) for turn in turns)
+
+
+def _text(value: Any) -> str:
+    """A text, also where a layout wraps it: ``{"content": ...}``, ``{"answer": ...}``."""
+    if isinstance(value, Mapping):
+        value = value["answer"] if "answer" in value else value["content"]
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a text")
+    return well_formed(value)

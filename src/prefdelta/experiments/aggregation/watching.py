@@ -1,0 +1,80 @@
+"""The watched tasks: answered by the student, by the merge that was chosen, and by it without each of its deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prefdelta.adapters import Adapter, MemoryAdapter
+from prefdelta.core.records import Record, read_rows
+from prefdelta.core.store import Artifact
+from prefdelta.evaluation.results import Watched
+from prefdelta.evaluation.watching import MERGE, STUDENT, WITHOUT, watch_summary
+from prefdelta.experiments.aggregation.domain_context import DomainContext
+from prefdelta.experiments.aggregation.learning import merge_options
+from prefdelta.experiments.aggregation.selection import selected
+from prefdelta.experiments.evaluation import RECORD_BYTES, RECORDS, engine_config, evaluate
+from prefdelta.experiments.identity import benchmark_externals
+from prefdelta.experiments.load import evaluated
+from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
+from prefdelta.merging.in_memory import merge_in_memory
+from prefdelta.recipe import By, Named
+from prefdelta.recipe.watching import Watch
+
+
+def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
+    """The adapters of one training seed on the watched tasks -> one folder of records per variant."""
+    deltas = domain.deltas
+    variants: dict[str, list[str]] = {STUDENT: [], MERGE: list(deltas)}
+    if len(deltas) > 1:
+        variants |= {WITHOUT + delta: [other for other in deltas if other != delta] for delta in deltas}
+
+    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+        name, scale = selected(inputs["selection"]).merge
+        method = domain.merges[name]
+        asked, sampling = settings.benchmarks, settings.sampling
+        for variant, members in variants.items():
+            adapter = _merged(inputs, method, members, seed, domain.by) if members else None
+            folder, student = work / variant, domain.student.ref
+            evaluate(folder, context, student, adapter, scale, asked, sampling, None, "test", seed, rank=domain.rank)
+
+    samples = len(variants) * sum(benchmark.test for benchmark in settings.benchmarks)
+    return domain.unit(
+        f"watch/{seed}",
+        config={"watch": settings, "deltas": deltas, "seed": seed, **engine_config(domain.student.given)},
+        inputs={
+            **{delta: domain.path(f"adapters/{seed}/{delta}") for delta in deltas},
+            **{f"validation of {delta}": domain.path(f"validation/{delta}") for delta in deltas},
+            "selection": domain.path("selection"),
+            **domain.student.inputs,
+        },
+        externals={**domain.student.externals(), **benchmark_externals(settings.benchmarks)},
+        make=make,
+        work=Work(
+            samples=samples,
+            disk=samples * RECORD_BYTES,
+            load=evaluated(
+                domain.student.given,
+                [(benchmark, benchmark.test) for benchmark in settings.benchmarks],
+                settings.sampling,
+                None,
+                len(variants),
+            ),
+        ),
+    )
+
+
+def watched(artifacts: Mapping[int, Artifact]) -> dict[str, dict[str, Watched]]:
+    """The summary of what was watched, from the artifacts of :func:`watch` by training seed."""
+    records = {
+        (folder.name, seed): read_rows(folder / RECORDS, Record)
+        for seed, artifact in artifacts.items()
+        for folder in sorted(path for path in artifact.path.iterdir() if path.is_dir())
+    }
+    return watch_summary(records)
+
+
+def _merged(inputs: Inputs, method: Named, members: Sequence[str], seed: int, by: By) -> MemoryAdapter:
+    """The merge at λ = 1, by the rule of the recipe's merges; see :func:`merge_options`."""
+    options = merge_options(inputs, method, members, seed, by)
+    return merge_in_memory([Adapter.open(inputs[name].path) for name in members], method=method.name, options=options)

@@ -1,0 +1,201 @@
+"""A model on benchmarks -> ``records.jsonl``, as a unit and as the work in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefdelta import micro
+from prefdelta.adapters import LoraAdapter
+from prefdelta.adapters.writer import SERVABLE_RANKS, servable_rank
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.model_files import fingerprint
+from prefdelta.core.models import LoadedModel
+from prefdelta.core.records import Record, read_rows, write_rows
+from prefdelta.evaluation.backends import Backend
+from prefdelta.evaluation.benchmarks import Split, benchmark_pairs, prepare
+from prefdelta.evaluation.engine import VllmBackend
+from prefdelta.evaluation.evaluator import Evaluator
+from prefdelta.evaluation.pair_margins import PairMargins, PairRows, pair_records
+from prefdelta.evaluation.served import ServedBackend
+from prefdelta.experiments.identity import benchmark_externals, file_externals
+from prefdelta.experiments.load import Load
+from prefdelta.experiments.unit import Externals, Make, RunContext, Unit, Work, stage_unit
+from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search, Server
+
+RECORDS = "records.jsonl"
+RECORD_BYTES = 1024
+"""Roughly, of one record on disk."""
+_ON_ENGINE = "adapter-on-engine"
+
+
+def engine_config(model: ModelRef) -> dict[str, Any]:
+    """What draws a model's answers, for a unit's key, where it is not transformers."""
+    return {"engine": model.engine} if model.engine != "transformers" else {}
+
+
+def evaluation_unit(
+    name: str,
+    *,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    weights: Externals,
+    benchmarks: Sequence[Benchmark],
+    sampling: Sampling,
+    search: Search | None,
+    samples: int,
+    make: Make,
+    load: tuple[Load, ...] = (),
+    root: str = "",
+) -> Unit:
+    """A unit that evaluates on benchmarks.
+
+    Args:
+        name: where the artifact is in ``root``.
+        config: what else than benchmarks, sampling and search decides the answers.
+        inputs: label -> artifact.
+        weights: what the model contributes to the key, if it is no input.
+        benchmarks: what is asked.
+        sampling: how answers are drawn.
+        search: what the model may search.
+        samples: how many answers there will be.
+        make: writes the records.
+        load: what it asks of the model.
+        root: a folder of the run directory.
+    """
+    return stage_unit(
+        name,
+        config={**config, "benchmarks": benchmarks, "sampling": sampling, "search": search},
+        inputs=inputs,
+        externals={
+            **weights,
+            **benchmark_externals(benchmarks),
+            **(file_externals(search.corpus, "corpus") if search else {}),
+        },
+        make=make,
+        work=Work(samples=samples, disk=samples * RECORD_BYTES, load=load),
+        root=root,
+    )
+
+
+def evaluate(
+    folder: Path,
+    context: RunContext,
+    model: ModelRef | Server,
+    adapter: Path | LoraAdapter | str | None,
+    scale: float,
+    benchmarks: Sequence[Benchmark],
+    sampling: Sampling,
+    search: Search | None,
+    split: Split,
+    seed: int,
+    *,
+    held_out: Mapping[str, Path] | None = None,
+    cache: Path | None = None,
+    rank: int = 0,
+) -> None:
+    """A model, here or served, on benchmarks -> ``records.jsonl``.
+
+    Args:
+        folder: where the records go, made if need be.
+        context: holds the model.
+        model: the base.
+        adapter: on the base, if there is one; the folder of one, one in memory, or a server's name for one.
+        scale: λ.
+        benchmarks: what is asked.
+        sampling: how answers are drawn.
+        search: what may be searched.
+        split: which side of the benchmarks.
+        seed: of the random numbers.
+        held_out: delta -> the file of the pairs that it holds out.
+        cache: keeps the base's log-probabilities of pairs.
+        rank: the largest of adapters still to come, so that an engine need not start again for them.
+
+    Raises:
+        PrefdeltaError: an input cannot be read, or a server is asked about pairs.
+    """
+    folder.mkdir(exist_ok=True)
+    answered = [benchmark for benchmark in benchmarks if benchmark.pairs is None]
+    compared = [benchmark for benchmark in benchmarks if benchmark.pairs is not None]
+    if answered:
+        _answer(folder, context, model, adapter, scale, answered, sampling, search, split, seed, rank)
+    if compared:
+        records = read_rows(folder / RECORDS, Record) if answered else []
+        for benchmark in compared:
+            records += _compare(context, model, adapter, scale, benchmark, split, held_out or {}, cache)
+        write_rows(folder / RECORDS, records)
+
+
+def _compare(
+    context: RunContext,
+    model: ModelRef | Server,
+    adapter: Path | LoraAdapter | str | None,
+    scale: float,
+    benchmark: Benchmark,
+    split: Split,
+    held_out: Mapping[str, Path],
+    cache: Path | None,
+) -> list[Record]:
+    """The records of one benchmark of pairs."""
+    settings = benchmark.pairs
+    assert settings is not None
+    if isinstance(model, Server) or isinstance(adapter, str):
+        raise PrefdeltaError(
+            f"benchmark {benchmark.name!r} is made of pairs, whose probabilities a server does not tell; "
+            "evaluate it with the model's files."
+        )
+    file = Path(settings.path).expanduser() if settings.path else held_out[settings.held_out or ""]
+    pairs = benchmark_pairs(benchmark, split, file)
+    if not pairs:
+        return []
+    loaded = context.model(model)
+    rows = PairRows.of(pairs, loaded, settings.max_length)
+    measured = PairMargins(
+        loaded,
+        rows.rows,
+        cache=cache,
+        fingerprint=fingerprint(model) if cache is not None else "",
+        progress=context.progress,
+    )
+    return pair_records(benchmark.name, rows, measured, adapter, scale, beta=settings.beta, thinking=loaded.thinking)
+
+
+def _answer(
+    folder: Path,
+    context: RunContext,
+    model: ModelRef | Server,
+    adapter: Path | LoraAdapter | str | None,
+    scale: float,
+    benchmarks: Sequence[Benchmark],
+    sampling: Sampling,
+    search: Search | None,
+    split: Split,
+    seed: int,
+    rank: int,
+) -> None:
+    """The records of benchmarks whose questions are answered -> ``records.jsonl``."""
+    prepared = {benchmark.name: prepare(benchmark, split, sampling) for benchmark in benchmarks}
+    asked = {name: side for name, side in prepared.items() if side.items}
+    embedded = all(benchmark.questions.source.startswith("micro:") for benchmark in benchmarks)
+    answering: LoadedModel | Backend
+    if isinstance(model, Server):
+        answering = ServedBackend(model)
+    elif model.engine == "vllm":
+        shutil.rmtree(folder / _ON_ENGINE, ignore_errors=True)  # left by a kill after the last answer
+        most = servable_rank(min(rank, SERVABLE_RANKS[-1]))
+        answering = VllmBackend(model, lambda own: context.engine(model, max(own, most)), folder / _ON_ENGINE)
+    else:
+        answering = context.model(model)
+    Evaluator(answering, behaviours=micro.behaviours if embedded else None).evaluate_to_folder(
+        folder,
+        adapter,
+        scale,
+        {name: side.items for name, side in asked.items()},
+        {name: side.scorer for name, side in asked.items()},
+        {name: side.sampling or sampling for name, side in asked.items()},
+        context.environment(search),
+        seed=seed,
+        progress=context.progress,
+    )

@@ -1,0 +1,82 @@
+"""Making one unit's artifact."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.store import Artifact, Store
+from prefdelta.experiments.unit import RunContext, Unit
+
+
+def make(
+    unit: Unit, store: Store, artifacts: Mapping[str, Artifact], context: RunContext, *, name: str, overwrite: bool
+) -> Artifact:
+    """:func:`reuse` the artifact that is there, or :func:`build` it."""
+    found = reuse(unit, store, artifacts, name=name)
+    return found or build(unit, store, artifacts, context, name=name, overwrite=overwrite)
+
+
+def reuse(unit: Unit, store: Store, artifacts: Mapping[str, Artifact], *, name: str | None = None) -> Artifact | None:
+    """The unit's artifact if it is there, made from just this, and every file is as it was written.
+
+    Arguments are those of :func:`build`.
+    """
+    inputs = _inputs(unit, artifacts)
+    return store.reuse(name or unit.name, stage=unit.stage, config=_config(unit), inputs=inputs)
+
+
+def build(
+    unit: Unit,
+    store: Store,
+    artifacts: Mapping[str, Artifact],
+    context: RunContext,
+    *,
+    name: str | None = None,
+    overwrite: bool = True,
+) -> Artifact:
+    """Make one unit's artifact, from what an ended build of it left where the unit is resumable.
+
+    Args:
+        unit: what to make.
+        store: where.
+        artifacts: its inputs, by the names of the units that made them.
+        context: what units share.
+        name: where it is, if not where the unit says.
+        overwrite: whether an artifact that was made from something else is replaced, or refused.
+    """
+    name = name or unit.name
+    inputs = _inputs(unit, artifacts)
+    try:
+        return store.build(
+            name,
+            stage=unit.stage,
+            config=_config(unit),
+            inputs=inputs,
+            make=lambda work: unit.make(work, inputs, context),
+            resume=unit.resumable,
+            overwrite=overwrite,
+        )
+    except BaseException as error:
+        event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        known = {} if isinstance(error, PrefdeltaError) else {"traceback": "".join(traceback.format_exception(error))}
+        with suppress(OSError):  # a full disk may be why it failed
+            store.log(event=event, artifact=name, error=f"{type(error).__name__}: {error}", **known)
+        raise
+
+
+def assist(unit: Unit, store: Store, name: str) -> None:
+    """Take part in making a unit without inputs, in the working folder of the process that makes it."""
+    if store.find(name, stage=unit.stage, config=_config(unit), inputs={}) is None:
+        unit.make(store.working(name), {}, RunContext())
+
+
+def _config(unit: Unit) -> dict[str, Any]:
+    return {**unit.config, "externals": {label: hashed() for label, hashed in sorted(unit.externals.items())}}
+
+
+def _inputs(unit: Unit, artifacts: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    return {label: artifacts[name] for label, name in unit.inputs.items()}

@@ -1,0 +1,212 @@
+"""The executor of a Ray cluster: every unit a task, placed by what its stage needs.
+
+Only names and hashes travel; artifacts lie in the run directory, which every node must see under the same path. Units
+can be made again and continue from what a lost worker left, so Ray's own retries are off and the scheduler decides.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+import torch
+
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.store import Artifact
+from prefdelta.experiments.execution.scheduler import Came, Executor, Failed, Lost, News, Refused
+from prefdelta.experiments.unit import Unit
+from prefdelta.recipe import BaseRecipe, Resources
+
+_PATIENCE = 30.0
+"""Seconds that a task has to end in when it is told to; a step of a training may be under way."""
+
+_POLL = 0.5
+"""Seconds between two looks at how far the tasks have come."""
+
+_MODEL_STAGES = ("responses", "scores", "together", "adapters", "validation", "test", "watch")
+"""The stages that load a model: they get a GPU each where the cluster has any."""
+
+_PACKAGES = ("prefdelta", "torch", "transformers", "peft")
+"""What decides the bytes of a unit's artifact, beside its inputs: equal on every node."""
+
+
+class RayCluster(Executor):
+    """Makes units as tasks of a Ray cluster; all that are ready are handed out, and Ray places them.
+
+    Args:
+        recipe: what is run; its ``resources`` say what a unit of a stage needs.
+        root: the run directory, under the same path on every node.
+        address: of the cluster, as ``ray.init`` takes it; without one, that of ``RAY_ADDRESS``, a cluster that runs on
+            this machine, or a new one of this machine alone.
+
+    Raises:
+        PrefdeltaError: Ray is not installed, or the recipe names resources of a stage that no unit has.
+    """
+
+    lanes = 8
+
+    def __init__(self, recipe: BaseRecipe, root: Path, address: str | None = None) -> None:
+        self._ray = _imported()
+        self._recipe = recipe
+        self._root = root.resolve()
+        self._address = address
+        self._tasks: dict[Any, str] = {}  # reference -> unit
+
+    def __enter__(self) -> Self:
+        ray = self._ray
+        try:
+            quiet = {"include_dashboard": False} if self._address is None else {}
+            ray.init(
+                address=self._address, log_to_driver=False, configure_logging=False, namespace="prefdelta", **quiet
+            )
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise PrefdeltaError(
+                f"cannot reach a Ray cluster at {self._address or 'this machine'}: {str(error).splitlines()[0]}"
+            ) from error
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        board = ray.remote(num_cpus=0, max_restarts=0)(_Board)
+        self._board = board.options(scheduling_strategy=here).remote()
+        self._gpus = ray.cluster_resources().get("GPU", 0) > 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ray = self._ray
+        try:
+            if self._tasks:
+                for task in self._tasks:
+                    ray.cancel(task)  # raises KeyboardInterrupt in it, which lets a unit clean up
+                _, left = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=_PATIENCE)
+                for task in left:
+                    ray.cancel(task, force=True)
+        except ray.exceptions.RayError:
+            pass  # the cluster is gone, and the tasks with it
+        finally:
+            ray.shutdown()
+
+    def free(self) -> bool:
+        """Whether another unit can be handed out."""
+        return True
+
+    def submit(self, unit: Unit, inputs: Mapping[str, Artifact]) -> None:
+        """Take a unit and its inputs' artifacts."""
+        needs = self._recipe.resources.get(unit.stage) or Resources(
+            gpus=1 if self._gpus and unit.stage in _MODEL_STAGES else 0
+        )
+        # Every GPU task has a process of its own, so that its memory is returned.
+        task = self._ray.remote(
+            num_cpus=needs.cpus,
+            num_gpus=needs.gpus,
+            max_retries=0,
+            max_calls=1 if needs.gpus else 0,
+            scheduling_strategy="SPREAD",
+        )(_make)
+        reference = task.remote(
+            self._recipe, self._root, unit.name, dict(inputs), needs, torch.get_num_threads(), _versions(), self._board
+        )
+        self._tasks[reference] = unit.name
+
+    def news(self) -> Iterator[News]:
+        """What has happened; waits until there is something."""
+        ray = self._ray
+        try:
+            done, _ = ray.wait(list(self._tasks), num_returns=1, timeout=_POLL)
+            at_work = set(self._tasks.values())
+            yield from (news for news in ray.get(self._board.take.remote()) if news.unit in at_work)
+        except ray.exceptions.RayError as error:
+            raise PrefdeltaError(
+                f"the Ray cluster is gone ({type(error).__name__}); start it and run the recipe again to continue."
+            ) from error
+        for task in done:
+            name = self._tasks.pop(task)
+            try:
+                yield ray.get(task)
+            except ray.exceptions.RayTaskError as error:  # before the unit began: the task could not be set up there
+                yield _not_set_up(name, error)
+            except ray.exceptions.RayError as error:
+                yield Lost(name, f"was lost ({type(error).__name__})")
+
+
+def _imported() -> ModuleType:
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise PrefdeltaError("--executor ray needs Ray: pip install 'prefdelta[ray]'.") from error
+    return ray
+
+
+def _not_set_up(name: str, error: Any) -> Refused | Failed:
+    """Why a task ended with an error that is none of its unit's."""
+    cause = error.cause
+    if isinstance(cause, PrefdeltaError):
+        return Refused(name, str(cause))
+    if isinstance(cause, ImportError):
+        told = f"a node of the Ray cluster cannot make {name}: {cause}; install the same prefdelta on every node."
+        return Refused(name, told)
+    return Failed(name, f"{type(cause).__name__}: {cause}", traceback=str(error))
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+class _Board:
+    """An actor beside the scheduler to which tasks say how far they have come."""
+
+    def __init__(self) -> None:
+        self._news: dict[str, list[News]] = {}
+
+    def post(self, news: News) -> None:
+        said = self._news.setdefault(news.unit, [])
+        if isinstance(news, Came) and said and isinstance(said[-1], Came):
+            said.pop()
+        said.append(news)
+
+    def take(self) -> list[News]:
+        taken = [news for said in self._news.values() for news in said]
+        self._news.clear()
+        return taken
+
+
+def _make(
+    recipe: BaseRecipe,
+    root: Path,
+    name: str,
+    inputs: Mapping[str, Artifact],
+    needs: Resources,
+    threads: int,
+    versions: Mapping[str, str],
+    board: Any,
+) -> News:
+    """The task: make one unit in this process of some node."""
+    if not needs.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to a task that asked for none
+    other = {package: found for package, found in _versions().items() if found != versions[package]}
+    if other:
+        found = ", ".join(f"{package} {version} (not {versions[package]})" for package, version in other.items())
+        return Refused(name, f"a node of the Ray cluster has {found}; install the same versions on every node.")
+    if not root.is_dir():
+        return Refused(name, f"a node of the Ray cluster does not see {root}; put the run on a file system of all.")
+
+    from prefdelta.experiments.execution.worker import Worker
+
+    torch.set_num_threads(threads)  # results on a CPU depend on it
+    last = 0.0
+
+    def report(news: News) -> None:
+        nonlocal last
+        if isinstance(news, Came) and time.monotonic() - last < _POLL and news.done < news.total:
+            return
+        last = time.monotonic()
+        board.post.remote(news)
+
+    return Worker(recipe, root, report).make(name, inputs)

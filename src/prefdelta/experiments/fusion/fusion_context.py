@@ -1,0 +1,53 @@
+"""What all units of a fusion have in common."""
+
+from __future__ import annotations
+
+from prefdelta.experiments.identity import file_externals
+from prefdelta.experiments.student import Student
+from prefdelta.experiments.unit import Externals
+from prefdelta.recipe import labelled
+from prefdelta.recipe.fusion import FusionRecipe
+
+SFT = "sft"
+
+
+class FusionContext:
+    """A fusion's recipe, models and sizes.
+
+    Args:
+        recipe: what to run.
+        student: the student and where it is found.
+
+    Attributes:
+        recipe: as given.
+        student: as given.
+        sources: the source models, servers or files of answers, by label.
+    """
+
+    def __init__(self, recipe: FusionRecipe, student: Student) -> None:
+        self.recipe = recipe
+        self.student = student
+        self.sources = labelled(recipe.sources)
+
+    @property
+    def shown(self) -> int:
+        """How many prompts the student is fine-tuned on."""
+        return round(self.recipe.sft_share * self.recipe.prompts.count)
+
+    @property
+    def left(self) -> int:
+        """How many prompts are left for the preference."""
+        return self.recipe.prompts.count - self.shown
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """All sources' answers and scores, as inputs."""
+        return {
+            f"{what} of {label}": f"{what}/sources/{label}"
+            for label in self.sources
+            for what in ("responses", "scores")
+        }
+
+    def corpus(self) -> Externals:
+        """What the search corpus contributes to a key."""
+        return file_externals(self.recipe.search.corpus, "corpus") if self.recipe.search else {}

@@ -1,0 +1,167 @@
+"""Running a plan: make what is missing, skip what is there, show how far it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import file_digest, write_json
+from prefdelta.core.manifests import SCHEMA
+from prefdelta.core.outputs import check_place
+from prefdelta.core.progress import Display
+from prefdelta.core.records import digest
+from prefdelta.core.store import JOURNAL, Artifact, Store
+from prefdelta.experiments.checking import checked
+from prefdelta.experiments.execution.in_process import InProcess
+from prefdelta.experiments.execution.processes import Processes
+from prefdelta.experiments.execution.ray_cluster import RayCluster
+from prefdelta.experiments.execution.scheduler import Executor, execute
+from prefdelta.experiments.feasible import check_files
+from prefdelta.experiments.kinds import plan_for
+from prefdelta.experiments.plan import PICTURE, REPORT, RESULTS, Plan
+from prefdelta.experiments.room import check_room
+from prefdelta.experiments.unit import RunContext
+from prefdelta.recipe import BaseRecipe, configure_recipe
+
+RECIPE = "recipe.json"
+RUN = "run.json"
+
+
+def run_recipe(
+    recipe: BaseRecipe, root: Path, *, console: Console | None = None, workers: int = 1, executor: str = "local"
+) -> Path:
+    """Run a recipe from prompts to report; continue where an earlier run of it stopped.
+
+    Args:
+        recipe: what to run.
+        root: the run directory. Finished artifacts in it whose inputs and settings are unchanged are kept.
+        console: where progress is shown; nothing is shown if it is ``None``.
+        workers: how many processes share the work, each on a GPU of its own where there are any; with 1, this one
+            does it all. They import the calling script, which must start nothing when it is imported.
+        executor: ``local``; or ``ray`` or ``ray:ADDRESS``, the tasks of a Ray cluster, whose nodes see ``root`` under
+            the same path and have the same prefdelta; ``workers`` is not used then.
+
+    Returns:
+        The path of ``report.html``; ``results.json`` is in the same folder.
+
+    Raises:
+        PrefdeltaError: the recipe asks for something that is not there, a stage refuses its input, or another process
+            is at work in ``root``.
+    """
+    check_run_directory(root)
+    recipe = checked(recipe)  # its folder keeps what was meant, defaults filled in
+    plan = plan_for(recipe, root)
+    check_files(recipe, plan.units)
+    check_room(recipe)
+    make_units = _executor(recipe, executor, workers)
+    store = Store(root)
+    with store.locked():
+        _write_run(root)
+        write_json(root / RECIPE, recipe.model_dump(mode="json"))
+        store.log(event="started", recipe=recipe.name, plan=digest([unit.name for unit in plan.units]))
+        with Display(console, len(plan.units)) as display:
+            store.told = display.tell
+            for sentence in plan.warnings:
+                display.tell(f"warning: {sentence}")
+            artifacts = execute(plan.units, store, make_units(store, display), display)
+        report = _published(plan, store, artifacts)
+        store.log(event="finished", recipe=recipe.name)
+    return report
+
+
+def _executor(recipe: BaseRecipe, named: str, workers: int) -> Callable[[Store, Display], Executor]:
+    """Where units are made, by the name that a user gives."""
+    kind, _, address = named.partition(":")
+    if kind == "ray":
+        return lambda store, display: RayCluster(recipe, store.root, address or None)
+    if named != "local":
+        raise PrefdeltaError(f"there is no executor {named!r}; choose local, ray or ray:ADDRESS.")
+    if workers > 1:
+        return lambda store, display: Processes(recipe, store.root, workers)
+    return lambda store, display: InProcess(store, RunContext(display.inner, display.tell))
+
+
+def check_run_directory(root: Path) -> None:
+    """Refuse to run in a folder that is not a run's of this version, nor new.
+
+    Raises:
+        PrefdeltaError: it is a link, the current or the home folder or a parent of one, holds other files, or was made
+            by an older prefdelta.
+    """
+    check_place(root)
+    if root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir()):
+        _check_version(root)
+
+
+def _check_version(root: Path) -> None:
+    try:
+        schema = json.loads((root / RUN).read_text(encoding="utf-8"))["schema"]
+    except FileNotFoundError:
+        schema = 1 if (root / RECIPE).is_file() and (root / JOURNAL).is_file() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PrefdeltaError(f"{root / RUN} is damaged ({error}); run the recipe into another folder.") from error
+    if schema is None:
+        raise PrefdeltaError(f"{root} holds files that no run of prefdelta wrote; choose another folder.")
+    if schema != SCHEMA:
+        age = "an older" if schema == 1 else "another"
+        raise PrefdeltaError(
+            f"the run in {root} was made by {age} version of prefdelta, which this one cannot continue; "
+            "choose another folder, or use that version."
+        )
+
+
+def publish_again(root: Path) -> Path:
+    """Write the results and the report of a finished run again, from its folder alone.
+
+    Raises:
+        PrefdeltaError: the folder holds no run, one that is not finished, or another recipe than the one that ran.
+    """
+    try:
+        raw = json.loads((root / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PrefdeltaError(f"{root} is not the folder of a run: it has no readable {RECIPE}.") from error
+    _check_version(root)
+    if changed := [line for line in published_damage(root) if line.startswith(str(root / RECIPE))]:
+        raise PrefdeltaError(f"{changed[0]}; run the recipe again, which writes it again.")
+    plan = plan_for(configure_recipe(raw, origin=str(root / RECIPE)), root)
+    store = Store(root)
+    artifacts = {unit.name: store.get(unit.name) for unit in plan.units}
+    missing = [name for name, artifact in artifacts.items() if artifact is None]
+    if missing:
+        raise PrefdeltaError(f"the run in {root} is not finished ({missing[0]} is missing); run its recipe again.")
+    return _published(plan, store, {name: artifact for name, artifact in artifacts.items() if artifact})
+
+
+def published_damage(root: Path) -> list[str]:
+    """What a run has published and is not as it was written, a sentence for each file."""
+    found = []
+    try:
+        for name, written in json.loads((root / RUN).read_text(encoding="utf-8")).get("files", {}).items():
+            if not (root / name).is_file():
+                found.append(f"{root / name} is missing")
+            elif file_digest(root / name) != written:
+                found.append(f"{root / name} was changed after it was written")
+    except (OSError, ValueError, AttributeError) as error:
+        found.append(f"{root / RUN} is damaged ({error})")
+    return found
+
+
+def _published(plan: Plan, store: Store, artifacts: Mapping[str, Artifact]) -> Path:
+    """Write what the plan has to say, and which files that are; returns the path of the report."""
+    try:
+        report = plan.publish(store, artifacts)
+        _write_run(store.root, RECIPE, RESULTS, REPORT, PICTURE)
+    except OSError as error:
+        raise PrefdeltaError(f"cannot write to {store.root}: {error.strerror or error}.") from error
+    return report
+
+
+def _write_run(root: Path, *files: str) -> None:
+    """Say which version the run is of, and what it has published."""
+    hashes = {name: file_digest(root / name) for name in files if (root / name).is_file()}
+    write_json(root / RUN, {"schema": SCHEMA, "prefdelta": metadata.version("prefdelta"), "files": hashes})

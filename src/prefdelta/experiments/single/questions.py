@@ -1,0 +1,40 @@
+"""Questions and section settings of the commands: ``--set prompts.format=…`` and the like, as in recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item
+from prefdelta.experiments.single.unit import ORIGIN
+from prefdelta.generation.prompts import draw_prompts, load_questions
+from prefdelta.recipe import Prompts, Questions, configure
+
+
+def section(key: str, raw: dict[str, Any]) -> Mapping[str, Any]:
+    """Takes from the settings what they say about one thing, such as ``student.thinking=true``.
+
+    Raises:
+        PrefdeltaError: they give the thing as a whole.
+    """
+    about = raw.pop(key, {})
+    if not isinstance(about, Mapping):
+        raise PrefdeltaError(f"{ORIGIN} {key}: give its settings singly, as {key}.KEY=VALUE.")
+    return about
+
+
+def prompts_from(source: str, raw: dict[str, Any]) -> Questions:
+    """The prompts of a command, with their settings ``prompts.KEY``; with ``prompts.count`` they are drawn."""
+    about = section("prompts", raw)
+    model = Prompts if "count" in about else Questions
+    return configure(model, {"source": source, **about}, origin=f"{ORIGIN} prompts")
+
+
+def load_prompts(questions: Questions) -> list[Item]:
+    """The items that a recipe would take with the same settings; all of the source where no ``count`` is given.
+
+    Raises:
+        PrefdeltaError: as :func:`load_questions` and :func:`draw_prompts`.
+    """
+    return draw_prompts(questions) if isinstance(questions, Prompts) else load_questions(questions)

@@ -1,0 +1,184 @@
+"""From the artifacts of a finished suite to ``results.json``, a table and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefdelta.core.files import replace_text, write_json
+from prefdelta.core.jsonl import read_objects
+from prefdelta.core.store import Artifact, Store
+from prefdelta.evaluation.results import Interval, PreferenceSweep, SuiteMethod, SuiteResults, SuiteScores, SweepPoint
+from prefdelta.evaluation.score_table import ScoreTable
+from prefdelta.experiments.plan import RESULTS
+from prefdelta.experiments.suites.accuracy_tables import Outcomes, accuracy_table, hits_table, shares_table
+from prefdelta.experiments.suites.measure import Outcome, read_outcomes
+from prefdelta.experiments.suites.results_markdown import results_markdown
+from prefdelta.experiments.suites.suite_context import BACKBONE, SuiteContext
+from prefdelta.experiments.suites.suite_inputs import ADAPTER
+from prefdelta.experiments.suites.tuning import BARE, CHOSEN, TEST
+from prefdelta.merging.learned.report import REPORT
+from prefdelta.recipe.suite import LearnedMethod, SuiteRecipe
+from prefdelta.report.pareto_front import draw_front
+
+TABLE = "results.md"
+FRONT = "preference.svg"
+
+HITS = (1, 3, 5, 10)
+
+
+def publish_suite(suite: SuiteContext, store: Store, artifacts: Mapping[str, Artifact]) -> Path:
+    """Write what a finished suite has to say; returns the path of the table.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    results = summarise_suite(suite, artifacts)
+    write_json(store.root / RESULTS, results.to_json())
+    replace_text(store.root / TABLE, results_markdown(results, seconds_of(store.root)))
+    if results.preference is not None:
+        replace_text(store.root / FRONT, draw_front(results.preference))
+    return store.root / TABLE
+
+
+def summarise_suite(suite: SuiteContext, artifacts: Mapping[str, Artifact]) -> SuiteResults:
+    """All numbers of a suite; equal artifacts give equal numbers."""
+    recipe, names = suite.recipe, suite.names
+    unseen = [name for name in names if name not in suite.kept]
+    single = {seed: read_outcomes(artifacts[f"references/{seed}"].path / TEST) for seed in recipe.seeds}
+    bare = {seed: read_outcomes(artifacts[f"references/{seed}"].path / BARE) for seed in recipe.seeds}
+    merged = {method.called: _outcomes(artifacts, "tests", recipe.seeds, method.called) for method in recipe.methods}
+    models: dict[str, Outcomes] = {BACKBONE: bare, **merged}
+    shares = shares_table(models, single, names)
+    accuracy = accuracy_table(models, names)
+    left_out = _unseen(recipe, unseen, bare, artifacts)
+    joint = _joint(models, names)
+    own = accuracy_table({"single": single}, names)
+    return SuiteResults(
+        recipe=recipe.name,
+        seeds=list(recipe.seeds),
+        tasks=names,
+        unseen_tasks=unseen,
+        budget=recipe.budget,
+        single={name: own.score("single", name) for name in names},
+        test_items={name: own.items(name) for name in names},
+        classes={name: _classes(artifacts, name) for name in names},
+        methods={
+            model: SuiteMethod(
+                mean=shares.mean(model),
+                tasks={name: shares.mean(model, name) for name in names},
+                accuracy={name: accuracy.mean(model, name) for name in names},
+                joint=joint.get(model),
+                unseen=left_out.get(model),
+                **({} if model == BACKBONE else _about(recipe, model, artifacts)),
+            )
+            for model in models
+        },
+        differences=_differences(shares),
+        preference=_preference(recipe, artifacts, single[recipe.seeds[0]]) if recipe.preference else None,
+    )
+
+
+def seconds_of(root: Path) -> dict[str, list[float]]:
+    """Method -> how long its merges of all tasks took, by the run's journal; learned ones that were taken over from
+    tuning say nothing and are left out.
+    """
+    found: dict[str, list[float]] = {}
+    journal = root / "journal.jsonl"
+    if not journal.is_file():
+        return found
+    entries = [entry for _, entry in read_objects(journal)]
+    recipe = json.loads((root / "recipe.json").read_text(encoding="utf-8"))
+    learned = {method["label"] or method["learn"] for method in recipe["methods"] if "learn" in method}
+    for entry in entries:
+        parts = str(entry.get("artifact", "")).split("/")
+        if parts[0] != "merges" or entry.get("resumed"):
+            continue
+        _, seed, method = parts
+        if method not in learned or int(seed) != recipe["seeds"][0]:
+            found.setdefault(method, []).append(float(entry["seconds"]))
+    return found
+
+
+def _outcomes(
+    artifacts: Mapping[str, Artifact], stage: str, seeds: Sequence[int], method: str
+) -> dict[int, dict[str, Outcome]]:
+    return {seed: read_outcomes(artifacts[f"{stage}/{seed}/{method}"].path / TEST) for seed in seeds}
+
+
+def _unseen(
+    recipe: SuiteRecipe, unseen: Sequence[str], bare: Outcomes, artifacts: Mapping[str, Artifact]
+) -> dict[str, SuiteScores]:
+    """Model -> accuracy on the tasks that were not merged."""
+    if not unseen:
+        return {}
+    left = {method.called: _outcomes(artifacts, "unseen", recipe.seeds, method.called) for method in recipe.methods}
+    table = accuracy_table({BACKBONE: bare, **left}, unseen)
+    return {
+        model: SuiteScores(mean=table.mean(model), tasks={name: table.mean(model, name) for name in unseen})
+        for model in table.models
+    }
+
+
+def _joint(models: Mapping[str, Outcomes], names: Sequence[str]) -> dict[str, dict[str, Interval]]:
+    """Model -> k -> joint Hits@k, of the models that were measured under a joint head."""
+    measured = {
+        model: ours
+        for model, ours in models.items()
+        if all(outcome.joint_place is not None for per_seed in ours.values() for outcome in per_seed.values())
+    }
+    tables = {k: hits_table(measured, names, k) for k in HITS}
+    return {model: {str(k): table.mean(model) for k, table in tables.items()} for model in measured}
+
+
+def _about(recipe: SuiteRecipe, name: str, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    """What a method was set to, its validation score, and how many coefficients it learned."""
+    (method,) = [method for method in recipe.methods if method.called == name]
+    chosen = json.loads((artifacts[f"tuning/{name}"].path / CHOSEN).read_text(encoding="utf-8"))
+    about: dict[str, Any] = {
+        "setting": chosen["setting"],
+        "edge": chosen["edge"],
+        "validation": chosen["score"],
+        "coefficients": 0,
+    }
+    if isinstance(method, LearnedMethod):
+        folder = artifacts[f"merges/{recipe.seeds[0]}/{name}"].path / ADAPTER
+        about["coefficients"] = json.loads((folder / REPORT).read_text(encoding="utf-8"))["coefficients"]
+    return about
+
+
+def _classes(artifacts: Mapping[str, Artifact], name: str) -> int:
+    return len(json.loads((artifacts[f"data/{name}"].path / "classes.json").read_text(encoding="utf-8")))
+
+
+def _differences(shares: ScoreTable) -> dict[str, Interval]:
+    """Every pair of methods, better one first: the mean difference in normalised accuracy, with its interval."""
+    names = sorted(shares.models, key=lambda name: -shares.score(name))
+    return {
+        f"{ours} - {theirs}": shares.interval(ours, theirs)
+        for place, ours in enumerate(names)
+        for theirs in names[place + 1 :]
+    }
+
+
+def _preference(
+    recipe: SuiteRecipe, artifacts: Mapping[str, Artifact], single: Mapping[str, Outcome]
+) -> PreferenceSweep:
+    sweep = recipe.preference
+    assert sweep is not None
+    points = []
+    for weight in sweep.weights:
+        outcomes = read_outcomes(artifacts[f"preference/{weight:g}"].path / TEST)
+        scores = {name: 100 * outcome.accuracy / single[name].accuracy for name, outcome in outcomes.items()}
+        others = [score for name, score in scores.items() if name != sweep.task]
+        points.append(
+            SweepPoint(
+                weight=weight,
+                task=scores[sweep.task],
+                others=sum(others) / len(others),
+                accuracy={name: 100 * outcome.accuracy for name, outcome in outcomes.items()},
+            )
+        )
+    return PreferenceSweep(method=sweep.method, task=sweep.task, points=points)

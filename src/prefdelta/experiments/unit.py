@@ -1,0 +1,181 @@
+"""A unit of work: a plain function from artifacts to one artifact, with what is needed to plan, skip and resume it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefdelta.core.store import Artifact
+from prefdelta.experiments.identity import portable
+from prefdelta.recipe import ModelRef, Search
+
+if TYPE_CHECKING:
+    from prefdelta.agent import Environment
+    from prefdelta.core.models import LoadedModel
+    from prefdelta.experiments.load import Load
+    from prefdelta.generation.vllm import VllmProcess
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) of the unit at work."""
+
+Externals = Mapping[str, Callable[[], str]]
+"""Label -> hash of something outside the run directory (weights, a file), computed when asked."""
+
+_RESUMABLE = ("responses", "scores", "together", "adapters", "validation", "test", "watch")
+"""The stages that keep what they have done as they go."""
+
+
+class RunContext:
+    """What units share while a run lasts: one model or engine at a time, the search indexes, the progress display.
+
+    ``tell`` says a sentence to the user. Units are otherwise free of state; a unit gives the same artifact on a fresh
+    context.
+    """
+
+    def __init__(self, progress: Progress | None = None, tell: Callable[[str], None] | None = None) -> None:
+        self.progress: Progress = progress or (lambda done, total: None)
+        self.tell = tell or (lambda sentence: None)
+        self._model: tuple[ModelRef, LoadedModel] | None = None
+        self._engine: tuple[ModelRef, VllmProcess] | None = None
+        self._open = ExitStack()
+        self._environments: dict[Search, Environment] = {}
+
+    def model(self, ref: ModelRef) -> LoadedModel:
+        """The model of a reference; loading another one lets go of the last."""
+        from prefdelta.core.models import load  # here, as many units need no torch
+
+        if self._model is None or self._model[0] != ref:
+            self.release()
+            self._model = (ref, load(ref))
+        return self._model[1]
+
+    def engine(self, ref: ModelRef, rank: int) -> VllmProcess:
+        """vLLM's engine with the model of a reference, for adapters up to ``rank``.
+
+        It goes on from unit to unit, until another model is loaded or a larger rank is asked for.
+
+        Raises:
+            PrefdeltaError: the engine does not come up.
+        """
+        from prefdelta.generation.vllm import VllmProcess
+
+        if self._engine is None or self._engine[0] != ref or (self._engine[1].rank or 0) < rank:
+            self.release()
+            handle, name = tempfile.mkstemp(prefix="prefdelta-vllm-", suffix=".log")
+            os.close(handle)
+            self._engine = (ref, self._open.enter_context(VllmProcess(ref, Path(name), rank=rank)))
+        return self._engine[1]
+
+    def release(self) -> None:
+        """Let go of the loaded model or engine, and of the memory that it took."""
+        self._engine = None
+        self._open.close()
+        if self._model is None:
+            return
+        import torch
+
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def environment(self, search: Search | None) -> Environment | None:
+        """The search environment of a recipe's settings; its corpus is indexed once."""
+        if search is None:
+            return None
+        from prefdelta.agent import Environment
+
+        if search not in self._environments:
+            self._environments[search] = Environment.open(search)
+        return self._environments[search]
+
+
+Inputs = Mapping[str, Artifact]
+"""Label -> artifact."""
+
+Make = Callable[[Path, Inputs, RunContext], None]
+"""Writes an artifact's files: called with the working folder, the inputs by label, and what units share."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a unit does, for the plan: answers sampled, answers scored, optimiser steps, bytes written.
+
+    ``load`` is what it asks of models, for the hours.
+    """
+
+    samples: int = 0
+    scores: int = 0
+    steps: int = 0
+    disk: int = 0
+    load: tuple[Load, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One artifact to be made.
+
+    Attributes:
+        name: where the artifact is in the run directory.
+        stage: the stage it belongs to.
+        config: all settings that decide its content, as plain values without machine paths.
+        inputs: label -> name of the artifact that is read.
+        externals: label -> hash of something outside the run directory (weights, a file), computed when asked.
+        make: writes the artifact's files into a working folder.
+        reads: files and folders of the user's that it reads, which its artifact must not replace.
+        work: its size, for estimates.
+        resumable: ``make`` continues from what a killed build left in the working folder; others start afresh.
+    """
+
+    name: str
+    stage: str
+    config: Any
+    inputs: Mapping[str, str]
+    make: Make
+    externals: Externals = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    work: Work = Work()
+    resumable: bool = False
+
+
+def stage_unit(
+    name: str,
+    *,
+    config: Any,
+    make: Make,
+    inputs: Mapping[str, str] | None = None,
+    externals: Externals | None = None,
+    reads: tuple[str, ...] = (),
+    work: Work | None = None,
+    root: str = "",
+) -> Unit:
+    """A unit whose stage is the first part of its name; the stage decides whether it is resumable.
+
+    Args:
+        name: where the artifact is in ``root``.
+        config: the settings that decide its content; they are made portable here.
+        make: as in :class:`Unit`.
+        inputs: as in :class:`Unit`.
+        externals: as in :class:`Unit`.
+        reads: as in :class:`Unit`.
+        work: as in :class:`Unit`.
+        root: a folder of the run directory, where the name is not of the run directory itself.
+    """
+    stage = name.split("/")[0]
+    return Unit(
+        name=f"{root}/{name}" if root else name,
+        stage=stage,
+        config=portable(config),
+        inputs=inputs or {},
+        externals=externals or {},
+        make=make,
+        reads=reads,
+        work=work or Work(),
+        resumable=stage in _RESUMABLE,
+    )

@@ -1,0 +1,1 @@
+"""Low-rank algebra in pure torch; knows nothing of adapters, files or merge methods."""

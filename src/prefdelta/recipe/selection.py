@@ -1,0 +1,30 @@
+"""What the scale and the method of a merge are chosen by."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from prefdelta.core.config import Config
+
+By = Literal["labels", "agreement", "pairs"]
+"""Scores of answers against known ones, agreement of two answers without labels, or the loss on preference pairs."""
+
+LEAST_BUDGET = 5
+"""λ that a search begins with."""
+
+
+class Selection(Config):
+    """What the scale and the method of a merge are chosen by.
+
+    ``by`` is ``agreement`` of two sampled answers to each validation question, whose known answers are not read;
+    ``pairs``, the loss on the first ``pairs`` preference pairs of each delta, with ``beta``; or ``labels``, scores of
+    the validation answers. Left out, it is ``agreement`` where a benchmark's answers can be parsed, else ``pairs``.
+    ``budget`` is how many scales are tried at most, where they are searched and not listed.
+    """
+
+    by: By | None = None
+    budget: int = Field(default=9, ge=LEAST_BUDGET)
+    pairs: int = Field(default=50, ge=2)
+    beta: float = Field(default=0.5, gt=0)

@@ -1,0 +1,119 @@
+"""What the viewer shows of merges that were tuned or learned: what was tried, and how the objectives went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefdelta.core.jsonl import read_objects
+from prefdelta.merging.learned.report import LearningReport
+from prefdelta.merging.tuning.record import Tried, TuningRecord
+from prefdelta.report.viewer.view import Cell, Chart, Curve, RunView, TableView
+
+_LOG = "learning.jsonl"
+_MEASURES = {"labels": "score %", "agreement": "information", "pairs": "minus the mean loss"}
+
+
+def tuning_view(root: Path, results: TuningRecord) -> RunView:
+    """The folder of ``prefdelta tune``, or of a merge with a calibrated scale."""
+    measure = _MEASURES[results.by]
+    unit = 100.0 if results.by == "labels" else 1.0
+    choice = results.choice
+    sentences = [
+        f"Chosen by {results.by}: {choice.method} of {', '.join(choice.adapters)} at λ = {_scale(choice)}, "
+        f"{measure} {unit * choice.score:.4g} ({unit * results.base_score:.4g} of the base alone).",
+    ]
+    if results.gain is not None:
+        mean, low, high = (unit * value for value in (results.gain.mean, results.gain.low, results.gain.high))
+        sentences.append(
+            f"Against the plain average at λ = 1: {mean:+.4g} [{low:+.4g}, {high:+.4g}], optimistic, as the choice was "
+            "made on these items."
+        )
+    rows: list[Sequence[Cell]] = [
+        [
+            str(place + 1),
+            f"{unit * trial.score:.4g}",
+            trial.method,
+            _scale(trial),
+            ", ".join(trial.adapters),
+            ", ".join(f"{weight:.3g}" for weight in trial.weights),
+            None if trial.unparsed is None else 100 * trial.unparsed,
+            "chosen" if place == results.chosen else "level with it" if place in results.ties else "",
+        ]
+        for place, trial in sorted(enumerate(results.trials), key=lambda entry: -entry[1].score)
+    ]
+    columns = ["trial", measure, "method", "λ", "adapters", "weights", "unparsed %", "choice"]
+    return RunView(
+        name=root.resolve().name,
+        description=f"{len(results.trials)} merges tried on {', '.join(entry.name for entry in results.benchmarks)}",
+        results=results,
+        sentences=sentences,
+        seeds=[results.seed],
+        notes=[*(f"Do not trust this yet: {doubt}." for doubt in results.doubts), *results.warnings],
+        settings={"by": results.by, "split": results.split, "sampling": dict(results.sampling)},
+        charts=_trial_chart(results, measure, unit),
+        tables=[TableView("All merges that were tried, best first", columns, rows)],
+        reads=[root],
+    )
+
+
+def _trial_chart(results: TuningRecord, measure: str, unit: float) -> list[Chart]:
+    """The score over λ of every method, all adapters at equal weights; rules for λ have no place on the axis."""
+    curves: dict[str, list[Sequence[float | None]]] = {}
+    for trial in results.trials:
+        whole = len(trial.adapters) == len(results.adapters) and len(set(trial.weights)) == 1
+        if whole and not isinstance(trial.scale, str) and trial.scale > 0:
+            unparsed = None if trial.unparsed is None else 100 * trial.unparsed
+            curves.setdefault(trial.method, []).append([float(trial.scale), unit * trial.score, unparsed])
+    chosen = results.choice
+    drawn = [
+        Curve(
+            name,
+            "merge",
+            chosen.scale if chosen.method == name and not isinstance(chosen.scale, str) else None,
+            sorted(rows, key=lambda row: row[0] or 0.0),
+        )
+        for name, rows in curves.items()
+    ]
+    return [Chart("Scale", "scale λ", [measure, "unparsed %"], [measure], drawn, logarithmic=True)] if drawn else []
+
+
+def _scale(trial: Tried) -> str:
+    return trial.scale if isinstance(trial.scale, str) else f"{trial.scale:g}"
+
+
+def learned_view(root: Path, results: LearningReport) -> RunView:
+    """The folder of ``prefdelta learn``: the objectives over the steps."""
+    lines = [line for _, line in read_objects(root / _LOG)]
+    names = [task.name for task in results.tasks]
+    lines = lines[:: -(-len(lines) // 400) or 1]
+    curves = [
+        Curve(name, "merge", None, [[float(place), line["objectives"][name]] for place, line in enumerate(lines, 1)])
+        for name in names
+    ]
+    rows: list[Sequence[Cell]] = [
+        [
+            task.name,
+            "" if task.anchor is None else f"{task.anchor:.4f}",
+            *(f"{value:.4f}" for value in (task.first, task.last, task.last_weight)),
+        ]
+        for task in results.tasks
+    ]
+    return RunView(
+        name=root.resolve().name,
+        description=f"{len(results.adapters)} adapters merged with {results.method}",
+        results=results,
+        sentences=[
+            f"{results.method} learned {results.coefficients} coefficients; the objective of all tasks went from "
+            f"{results.first_total:.4f} to {results.last_total:.4f}."
+        ],
+        seeds=[results.seed],
+        settings=dict(results.settings),
+        charts=[Chart("Learning", "step", ["objective"], ["objective"], curves)],
+        tables=[
+            TableView(
+                "Objectives", ["task", "own adapter alone", "first step", "last step", "weight in the last step"], rows
+            )
+        ],
+        reads=[root],
+    )

@@ -1,0 +1,130 @@
+"""The commands for single stages read what recipes read: published files by their content, data sets by settings."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from prefdelta.cli import app
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Pair, Record, Sample, Score, read_rows
+
+ALPACA = [{"instruction": f"Add {n} and 1.", "output": f"It is {n + 1}.", "dataset": "koala"} for n in range(3)]
+GSM8K = [
+    {
+        "question": f"Tom has {n} pens and buys 1. How many?",
+        "ground_truth": f"{n}+1={n + 1}\nA: {n + 1}",
+        "large": {"solution": f"He has {n + 1}.\nA: {n + 1}", "is_correct": True},
+        "small": {"solution": f"He has {n}.\nA: {n}", "is_correct": False},
+    }
+    for n in range(3)
+]
+MMLU_PRO = [
+    {
+        "question_id": n,
+        "question": f"{n} + 1?",
+        "options": [str(n), str(n + 1)],
+        "answer": "B",
+        "category": "math",
+        "generated_text": "The answer is (B).",
+    }
+    for n in range(3)
+]
+TABLE = [{"ask": f"{n}+1?", "gold": str(n + 1)} for n in range(3)]
+
+
+def _run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    return " ".join(result.output.split())
+
+
+def _lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
+    """Name of a source -> its file and the settings that it needs."""
+    alpaca = tmp_path / "model_outputs.json"
+    alpaca.write_text(json.dumps(ALPACA), encoding="utf-8")
+    mmlu = tmp_path / "mmlu.zip"
+    with zipfile.ZipFile(mmlu, "w") as archive:
+        archive.writestr("answers.json", json.dumps(MMLU_PRO))
+    return {
+        "alpaca": (alpaca, []),
+        "gsm8k": (_lines(tmp_path / "solutions.jsonl", GSM8K), []),
+        "mmlu": (mmlu, []),
+        "table": (_lines(tmp_path / "table.jsonl", TABLE), ["format=huggingface", "question=ask", "answer=gold"]),
+    }
+
+
+def _settings(section: str, settings: list[str]) -> list[str]:
+    return [part for setting in settings for part in ("--set", f"{section}.{setting}")]
+
+
+@pytest.mark.parametrize("name", ["alpaca", "gsm8k", "mmlu", "table"])
+def test_every_source_is_answered(sources: dict[str, tuple[Path, list[str]]], tmp_path: Path, name: str) -> None:
+    path, settings = sources[name]
+    few = ["--set", "max_new_tokens=2"]
+    _run("sample", "micro:ash-weak", path, "-o", tmp_path / "out", *few, *_settings("prompts", settings))
+    assert len({sample.item for sample in read_rows(tmp_path / "out" / "responses.jsonl", Sample)}) == 3
+    _run("sample", "micro:ash-weak", path, "-o", tmp_path / "two", *few, *_settings("prompts", [*settings, "count=2"]))
+    assert len(read_rows(tmp_path / "two" / "responses.jsonl", Sample)) == 2
+
+
+@pytest.mark.parametrize(("name", "golds"), [("gsm8k", "final-number"), ("mmlu", "choice"), ("table", "exact-match")])
+def test_every_source_with_gold_answers_is_a_benchmark(
+    sources: dict[str, tuple[Path, list[str]]], tmp_path: Path, name: str, golds: str
+) -> None:
+    path, settings = sources[name]
+    asked = _settings("questions", settings)
+    told = _run("evaluate", "micro:student", path, "-o", tmp_path / "out", "--scorer", golds, *asked)
+    assert "on 3 items" in told
+    assert len(read_rows(tmp_path / "out" / "records.jsonl", Record)) == 3
+
+
+def test_published_answers_are_scored_and_paired(sources: dict[str, tuple[Path, list[str]]], tmp_path: Path) -> None:
+    file = sources["gsm8k"][0]
+    systems = ["--set", "chosen.system=large", "--set", "rejected.system=small"]
+    _run("pair", file, file, file, "-o", tmp_path / "pairs", *systems)
+    pairs = read_rows(tmp_path / "pairs" / "pairs.jsonl", Pair)
+    assert [(pair.chosen.text[-1], pair.rejected.text[-1]) for pair in pairs] == [("1", "0"), ("2", "1"), ("3", "2")]
+    for system, score in (("large", 1.0), ("small", 0.0)):
+        asked = ["--set", "scorer=final-number", "--set", f"responses.system={system}"]
+        _run("score", file, file, "-o", tmp_path / system, *asked)
+        assert [row.score for row in read_rows(tmp_path / system / "scores.jsonl", Score)] == [score] * 3
+    with pytest.raises(PrefdeltaError, match="no solutions of the system 'lage'; did you mean 'large'"):
+        _run("pair", file, file, file, "-o", tmp_path / "p", "--set", "chosen.system=lage")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps([{**row, "output": "I do not know."} for row in ALPACA]), encoding="utf-8")
+    _run("pair", sources["alpaca"][0], sources["alpaca"][0], other, "-o", tmp_path / "alpaca")
+    assert len(read_rows(tmp_path / "alpaca" / "pairs.jsonl", Pair)) == 3
+
+
+def test_what_cannot_be_read_is_told_with_the_setting_that_reads_it(
+    sources: dict[str, tuple[Path, list[str]]], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text("ask,gold\n1+1?,2\n", encoding="utf-8")
+    for source, told in [
+        (
+            sources["table"][0],
+            "no messages; to read it as a data set, set format=huggingface",
+        ),
+        (tmp_path / "rows.csv", "set format=huggingface and question=COLUMN"),
+        (tmp_path / "gone.jsonl", "does not exist"),
+        ("openai/gsm8k", "for a data set of the Hugging Face Hub, set format=huggingface"),
+    ]:
+        with pytest.raises(PrefdeltaError) as caught:
+            _run("sample", "micro:ash-weak", source, "-o", tmp_path / "out")
+        assert told in str(caught.value)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(PrefdeltaError, match="unknown key 'fromat'; did you mean 'format'"):
+        _run("sample", "micro:ash-weak", sources["table"][0], "-o", tmp_path / "out", "--set", "prompts.fromat=x")

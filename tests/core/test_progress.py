@@ -1,0 +1,49 @@
+"""Progress of long work: bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from prefdelta.core.progress import Display
+
+
+def told(*, terminal: bool, step: float) -> str:
+    """What a run of two units with ten steps each tells, one step every ``step`` seconds."""
+    file = io.StringIO()
+    now = [0.0]
+    with Display(Console(file=file, force_terminal=terminal, width=60), 2, clock=lambda: now[0]) as display:
+        for name in ("pairs/[a]", "adapters/b"):
+            display.start(name)
+            for done in range(1, 11):
+                now[0] += step
+                display.inner(done, 10)
+            display.finish()
+    return file.getvalue()
+
+
+def test_without_a_terminal_a_plain_line_is_told_every_half_minute() -> None:
+    assert told(terminal=False, step=20).splitlines() == [
+        "pairs/[a]: 2 of 10 (0:00:40)",
+        "pairs/[a]: 4 of 10 (0:01:20)",
+        "pairs/[a]: 6 of 10 (0:02:00)",
+        "pairs/[a]: 8 of 10 (0:02:40)",
+        "pairs/[a]: 10 of 10 (0:03:20)",
+        "adapters/b: 2 of 10 (0:04:00)",
+        "adapters/b: 4 of 10 (0:04:40)",
+        "adapters/b: 6 of 10 (0:05:20)",
+        "adapters/b: 8 of 10 (0:06:00)",
+        "adapters/b: 10 of 10 (0:06:40)",
+        "made 2 of 2 (0:06:40)",
+    ]
+
+
+def test_what_is_quick_is_told_at_its_end_only() -> None:
+    assert told(terminal=False, step=0.1).splitlines() == ["made 2 of 2 (0:00:02)"]
+
+
+def test_in_a_terminal_there_are_bars_and_no_lines() -> None:
+    shown = told(terminal=True, step=20)
+    assert "whole run" in shown
+    assert "10 of 10" not in shown

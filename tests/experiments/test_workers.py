@@ -1,0 +1,184 @@
+"""A run on two worker processes leaves the bytes of a run in sequence; with the training baselines in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.experiments import run
+from prefdelta.experiments.execution import processes, worker
+from prefdelta.experiments.kinds import plan_for
+from prefdelta.experiments.plan import Plan
+from prefdelta.experiments.run import RUN, run_recipe
+from prefdelta.experiments.unit import Make
+from prefdelta.recipe import Recipe
+from whole_runs import hashes
+
+
+@pytest.fixture(scope="module")
+def recipe(small: dict[str, Any]) -> Recipe:
+    domain = small["domains"]["search"]
+    quick = {
+        **domain,
+        "prompts": {**domain["prompts"], "count": 48},
+        "training": {**domain["training"], "warmup_ratio": 0.0},
+    }
+    return Recipe(
+        **{**small, "controls": [], "baselines": ["joint", "sequential"], "domains": {"search": quick}},
+        evaluate_weak=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def sequence(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sequence") / "run"
+    run_recipe(recipe, root)
+    return root
+
+
+def up_to_pairs(sequence: Path, root: Path) -> None:
+    """A run whose next units are the trainings."""
+    for stage in ("prompts", "responses", "pairs"):
+        shutil.copytree(sequence / "search" / stage, root / "search" / stage)
+    shutil.copy(sequence / RUN, root)
+
+
+def test_two_workers_leave_the_same_bytes(recipe: Recipe, sequence: Path, tmp_path: Path) -> None:
+    run_recipe(recipe, tmp_path / "run", workers=2)
+    assert hashes(tmp_path / "run") == hashes(sequence)
+    built = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    assert len([line for line in built if line["event"] == "built"]) > 10
+    before = (tmp_path / "run" / "journal.jsonl").read_text().count("built")
+    run_recipe(recipe, tmp_path / "run", workers=2)
+    assert (tmp_path / "run" / "journal.jsonl").read_text().count("built") == before
+
+
+def test_a_workers_refusal_reaches_the_user(recipe: Recipe, sequence: Path, tmp_path: Path) -> None:
+    domain = recipe.domains["search"]
+    hot = domain.training.model_copy(update={"learning_rate": 1e30})
+    broken = recipe.model_copy(update={"domains": {"search": domain.model_copy(update={"training": hot})}})
+    up_to_pairs(sequence, tmp_path / "run")
+    with pytest.raises(PrefdeltaError, match=r"lower training\.learning_rate"):
+        run_recipe(broken, tmp_path / "run", workers=2)
+
+
+def broken_plan(real: Callable[..., Plan], make: Make) -> Callable[..., Plan]:
+    """A plan whose first unit does ``make``."""
+
+    def plan(recipe: Recipe, root: Path) -> Plan:
+        planned = real(recipe, root)
+        planned.units[0] = dataclasses.replace(planned.units[0], make=make)
+        return planned
+
+    return plan
+
+
+def divide(work: Path, inputs: object, context: object) -> None:
+    raise ZeroDivisionError("seven by nothing")
+
+
+def die(work: Path, inputs: object, context: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(work: Path, inputs: object, context: object) -> None:
+    os._exit(7)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (divide, "search/prompts failed unexpectedly: ZeroDivisionError: seven by nothing"),
+        (die, r"the worker that made search/prompts was killed \(SIGKILL\).*fewer workers\), 4 times"),
+        (leave, "the worker that made search/prompts ended with exit code 7, 4 times"),
+    ],
+)
+def test_an_unexpected_end_of_a_worker_reaches_the_user_as_itself(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make, told: str
+) -> None:
+    # Forked, so that the workers make the broken plan as well.
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: fork)
+    monkeypatch.setattr(worker, "plan_for", broken_plan(plan_for, make))
+    with pytest.raises(PrefdeltaError, match=told):
+        run_recipe(recipe, tmp_path / "run", workers=2)
+    journal = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    (failed,) = [entry for entry in journal if entry["event"] == "failed"]
+    assert failed["artifact"] == "search/prompts"
+    assert len([entry for entry in journal if entry["event"] == "lost"]) == (0 if make is divide else 3)
+    assert ("seven by nothing" in failed.get("traceback", "")) == (make is divide)
+
+
+def test_the_journal_names_a_unit_that_failed_without_workers(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "plan_for", broken_plan(plan_for, divide))
+    with pytest.raises(ZeroDivisionError):
+        run_recipe(recipe, tmp_path / "run")
+    (failed,) = [
+        entry
+        for entry in map(json.loads, (tmp_path / "run" / "journal.jsonl").read_text().splitlines())
+        if entry["event"] == "failed"
+    ]
+    assert (failed["artifact"], failed["error"]) == ("search/prompts", "ZeroDivisionError: seven by nothing")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_end_does_so_with_all_its_workers(
+    recipe: Recipe, sequence: Path, tmp_path: Path, number: signal.Signals, code: int, count: int
+) -> None:
+    root = tmp_path / "run"
+    up_to_pairs(sequence, root)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    # A process of its own, not a fork: forks of a process that ran many other tests did not always hear the signal.
+    command = [sys.executable, "-m", "prefdelta", "run", tmp_path / "recipe.yaml", "-o", root, "--workers", str(count)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(root.glob("search/adapters/0/.*.partial")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(number)
+    _, told = process.communicate(timeout=120)
+    assert (process.returncode, told.splitlines()[-1]) == (
+        code,
+        "prefdelta: interrupted; run the same command again to continue.",
+    )
+    assert len(children) >= (count if count > 1 else 0)
+    deadline = time.monotonic() + 60  # multiprocessing's own helper ends when it sees that the others have
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "a child outlives the run"
+        time.sleep(0.05)
+    assert not (root / ".lock").exists()
+    if number == signal.SIGTERM and count == 1:
+        run_recipe(recipe, root)
+        assert hashes(root) == hashes(sequence)
+
+
+def test_baselines_are_trained_on_all_pairs_and_reported(sequence: Path) -> None:
+    methods = json.loads((sequence / "results.json").read_text())["domains"]["search"]["methods"]
+    assert {"joint", "sequential"} <= {name for name, method in methods.items() if method["kind"] == "baseline"}
+    report = json.loads((sequence / "search/adapters/0/joint/training.json").read_text())
+    pairs = [len((sequence / f"search/pairs/{name}/pairs.jsonl").read_text().splitlines()) for name in ("ash", "elm")]
+    assert report["examples"] == sum(pairs)
+    first, second = (
+        json.loads((sequence / f"search/adapters/0/{name}/manifest.json").read_text())
+        for name in ("ash", "sequential.elm")
+    )
+    assert second["inputs"]["adapter"]["content"] == first["content"]
+    text = (sequence / "report.html").read_text()
+    assert "training on all pairs" in text

@@ -1,0 +1,41 @@
+"""The viewer of a made-up run, and one browser for all tests that look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from browser import Page, opened
+from prefdelta.recipe import Recipe, load_recipe
+from prefdelta.report.viewer import write_viewer
+from viewer_sample import HOSTILE, shown
+
+
+@pytest.fixture(scope="session")
+def viewer(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("viewer") / "view"
+    recipe = load_recipe(small_recipe)
+    assert isinstance(recipe, Recipe)
+    write_viewer(shown(recipe), folder, recipe=f"name: sample # {HOSTILE[:90]}\n")
+    return folder / "index.html"
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with opened(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Page) -> Iterator[Page]:
+    """A page that complains of nothing and asks for nothing outside of its folder."""
+    browser.size(1440, 900)
+    browser.complaints.clear()
+    browser.requests.clear()
+    yield browser
+    assert browser.run("document.title").startswith("sample")
+    assert "owned" not in browser.run("document.title").partition("·")[2]
+    assert browser.complaints == []
+    assert all(address.startswith(("file://", "about:")) for address in browser.requests)
