@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,23 @@ SMALL: dict[str, Any] = {
 }
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _sendable(value: Any) -> Any:
+    """A value whose texts are UTF-8: a lone surrogate in a failure's message would end the worker that tells of it."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_sendable, value))
+    return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let tests with hostile texts fail as others do."""
+    return _sendable((yield))
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,11 @@
     const step = (label, by) => (rows[place + by] === undefined ? make("span", { class: "soft" }, label) :
       make("a", { href: pairLink(rows[place + by]), id: by > 0 ? "next" : "previous" }, label));
     selected = place;
-    current = { ...current, rows, step: (by) => { if (rows[place + by] !== undefined) location.hash = pairLink(rows[place + by]); } };
+    // From where the address is, not from what is drawn: a second key may come before the first one's pair is.
+    current = { ...current, rows, step: (by) => {
+      const next = rows[rows.indexOf(Number(Viewer.state().pair)) + by];
+      if (next !== undefined) location.hash = pairLink(next);
+    } };
     Viewer.fill(target,
       make("p", { class: "steps" }, make("a", { href: back(), id: "back" }, "all pairs"), " · ", step("previous", -1), " · ", step("next", 1)),
       make("h2", {}, `${set.name} · ${set.id[at]}`),
