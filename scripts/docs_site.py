@@ -1,7 +1,7 @@
 """Hooks of MkDocs: pages generated from the code, and links that leave the documentation.
 
 The start page is README.md. The pages of commands and methods are what ``--help`` and ``prefdelta methods NAME`` print,
-so that they cannot be out of date.
+and that of recipe keys is what checks recipes, so that they cannot be out of date.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from prefdelta.cli.help import REFERENCES, SECTIONS
 from prefdelta.cli.methods import print_method
 from prefdelta.merging.learned.methods import LEARNED
 from prefdelta.merging.registry import METHODS
+from recipe_keys import recipe_keys_page
 
 ROOT = Path(__file__).parents[1]
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)]*)?\)")
@@ -64,7 +65,12 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
     from mkdocs.structure.files import File
 
-    made = {"index.md": start_page, "reference/commands.md": commands_page, "reference/methods.md": methods_page}
+    made = {
+        "index.md": start_page,
+        "reference/commands.md": commands_page,
+        "reference/recipe-keys.md": recipe_keys_page,
+        "reference/methods.md": methods_page,
+    }
     for path, page in made.items():
         files.append(File.generated(config, path, content=page()))
     return files

@@ -82,8 +82,10 @@ class Named(Config):
     A plain string is the name. The options are checked by the registered entry, when the plan is made.
     """
 
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field(description="The registered name; a plain string in the whole's place is the name.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Its options by name, checked when the plan is made."
+    )
 
     def __hash__(self) -> int:
         return hash((self.name, tuple(sorted(self.options))))

@@ -16,11 +16,26 @@ class VllmOptions(Config):
     ``tensor_parallel_size`` is by default the number of devices that the process may see.
     """
 
-    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    max_model_len: int | None = Field(default=None, gt=0)
-    max_num_seqs: int | None = Field(default=None, gt=0)
-    tensor_parallel_size: int | None = Field(default=None, gt=0)
-    enforce_eager: bool | None = None
+    gpu_memory_utilization: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="The share of a device's memory for weights and cache; left out, vLLM's default.",
+    )
+    max_model_len: int | None = Field(
+        default=None, gt=0, description="The most tokens of a question and its answer; left out, the model's own limit."
+    )
+    max_num_seqs: int | None = Field(
+        default=None, gt=0, description="The most answers in one batch; left out, vLLM's default."
+    )
+    tensor_parallel_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Over how many devices the model is spread; left out, all that the process may see.",
+    )
+    enforce_eager: bool | None = Field(
+        default=None, description="`true` saves the minutes and the memory of CUDA graphs; left out, vLLM's default."
+    )
 
 
 class ModelRef(Config):
@@ -32,15 +47,37 @@ class ModelRef(Config):
     end of its path.
     """
 
-    path: str
-    name: OptionalName = None
-    revision: str | None = None
-    format: Literal["huggingface", "llama2c"] = "huggingface"
-    engine: Literal["transformers", "vllm"] = "transformers"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    thinking: bool = False
-    trust_remote_code: bool = False
-    vllm: VllmOptions = VllmOptions()
+    path: str = Field(
+        description=(
+            "A name on the Hugging Face Hub, a folder, or `micro:NAME`; a plain string in the model's place is "
+            "its path."
+        )
+    )
+    name: OptionalName = Field(
+        default=None, description="What the model is called in results and folders; left out, the end of its path."
+    )
+    revision: str | None = Field(default=None, description="A commit on the Hub; give it to repeat a run exactly.")
+    format: Literal["huggingface", "llama2c"] = Field(
+        default="huggingface",
+        description="`llama2c` reads a llama2.c checkpoint, a folder with `NAME.bin` and `tok*.bin`.",
+    )
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers", description="What draws the model's answers, for training and in evaluations."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="The type of the weights in memory; `auto`: as stored."
+    )
+    thinking: bool = Field(
+        default=False,
+        description=(
+            "Passed to the chat template as `enable_thinking`; answers to learn from must be in the student's own mode."
+        ),
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Run Python code that comes with the model; only for models you trust as you trust a program.",
+    )
+    vllm: VllmOptions = Field(default=VllmOptions(), description="Options of the engine `vllm`.")
 
     @model_validator(mode="after")
     def _options_have_their_engine(self) -> ModelRef:

@@ -31,9 +31,9 @@ Baseline = Literal["joint", "sequential"]
 class Delta(Config):
     """One preference delta: what ``weak`` answers is preferred over what ``weaker`` answers."""
 
-    name: PlainName
-    weak: Source
-    weaker: Source
+    name: PlainName = Field(description="What the delta is called in results and folders.")
+    weak: Source = Field(description="The model (server, file of answers) whose answers are preferred.")
+    weaker: Source = Field(description="The model (server, file of answers) whose answers are rejected.")
 
 
 _DEFAULT_METHODS = ("average", "truncate", "truncate-ties", "gam")
@@ -47,10 +47,17 @@ class Merge(Config):
     """
 
     methods: tuple[MergeMethod, ...] = Field(
-        default=tuple(MergeMethod(name=name) for name in _DEFAULT_METHODS), min_length=1
+        default=tuple(MergeMethod(name=name) for name in _DEFAULT_METHODS),
+        min_length=1,
+        description="The merge methods, each a name or the keys of a merge method.",
     )
-    scales: tuple[Scale, ...] | Literal["auto"] = "auto"
-    selection: Selection = Selection()
+    scales: tuple[Scale, ...] | Literal["auto"] = Field(
+        default="auto",
+        description=(
+            "Factors λ to try, among them 1; `auto` searches on a log axis over the same norms for every method."
+        ),
+    )
+    selection: Selection = Field(default=Selection(), description="What scale and method are chosen by.")
 
     @model_validator(mode="after")
     def _scale_one_is_reported(self) -> Merge:
@@ -75,17 +82,28 @@ class Domain(Config):
     may be made of them.
     """
 
-    prompts: Prompts
-    held_out: int = Field(default=0, ge=0)
-    deltas: tuple[Delta, ...] = Field(min_length=1)
-    sampling: Sampling = Sampling()
-    search: Search | None = None
-    scoring: Scoring | None = None
-    pairing: Pairing = Pairing()
-    filters: Filters = Filters()
-    training: Training = Training()
-    evaluation_sampling: Sampling | None = None
-    benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
+    prompts: Prompts = Field(description="The training questions.")
+    held_out: int = Field(
+        default=0,
+        ge=0,
+        description=(
+            "The pairs of so many of the prompts are not trained on, the same for every delta; benchmarks may be "
+            "made of them."
+        ),
+    )
+    deltas: tuple[Delta, ...] = Field(min_length=1, description="The preference deltas of this domain.")
+    sampling: Sampling = Field(default=Sampling(), description="How answers are drawn for training.")
+    search: Search | None = Field(
+        default=None, description="A search engine that the models may use; left out, they answer without."
+    )
+    scoring: Scoring | None = Field(default=None, description="How answers are scored, where pairs are made by scores.")
+    pairing: Pairing = Field(default=Pairing(), description="Which answers make a pair.")
+    filters: Filters = Field(default=Filters(), description="Which pairs are dropped.")
+    training: Training = Field(default=Training(), description="How an adapter is trained.")
+    evaluation_sampling: Sampling | None = Field(
+        default=None, description="How answers are drawn in benchmarks; left out, as `sampling` says."
+    )
+    benchmarks: tuple[Benchmark, ...] = Field(min_length=1, description="What the domain is measured on.")
 
     @model_validator(mode="after")
     def _scores_are_there(self) -> Domain:
@@ -137,16 +155,43 @@ class Recipe(BaseRecipe):
     set after the other (``sequential``, in the order of the deltas).
     """
 
-    kind: Literal["aggregation"] = "aggregation"
-    student: Model
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    domains: dict[PlainName, Domain] = Field(min_length=1)
-    merge: Merge = Merge()
-    baselines: tuple[Baseline, ...] = ()
-    controls: tuple[Control, ...] = ()
-    control_seeds: tuple[int, ...] | None = None
-    evaluate_weak: bool = True
-    watch: Watch | None = None
+    kind: Literal["aggregation"] = Field(
+        default="aggregation", description="What the run is: many preference deltas, merged into one adapter."
+    )
+    student: Model = Field(description="The model that is taught.")
+    seeds: tuple[int, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description=(
+            "Training seeds: each gives one adapter per delta and one merge per method; intervals include the "
+            "noise between seeds if there are two or more."
+        ),
+    )
+    domains: dict[PlainName, Domain] = Field(
+        min_length=1, description="Your names → domains, the lines of the experiment."
+    )
+    merge: Merge = Field(default=Merge(), description="Which merges are made, at which scales.")
+    baselines: tuple[Baseline, ...] = Field(
+        default=(),
+        description=(
+            "Adapters to compare merging with, trained on all pair sets: at once (`joint`) or one after the other "
+            "(`sequential`)."
+        ),
+    )
+    controls: tuple[Control, ...] = Field(
+        default=(),
+        description=(
+            "Experiments that should not work as well: fine-tuning on the chosen answers (`sft`), preferences by "
+            "coin toss (`shuffled`) or turned round (`reversed`)."
+        ),
+    )
+    control_seeds: tuple[int, ...] | None = Field(
+        default=None, description="Those of the seeds that controls are run with; left out, all."
+    )
+    evaluate_weak: bool = Field(default=True, description="Also measure the weak and weaker models themselves.")
+    watch: Watch | None = Field(
+        default=None, description="Unrelated tasks that are always answered, so that side effects are seen."
+    )
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Recipe:

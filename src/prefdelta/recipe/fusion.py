@@ -35,8 +35,13 @@ class Triples(Config):
     neither.
     """
 
-    min_gap: float = Field(default=0.0, ge=0)
-    source_ahead: bool = False
+    min_gap: float = Field(
+        default=0.0, ge=0, description="How much the student's best and worst answers must differ in score."
+    )
+    source_ahead: bool = Field(
+        default=False,
+        description="Leave out prompts whose best source answer scores below the student's best; the authors do not.",
+    )
 
 
 class Comparison(Config):
@@ -47,9 +52,20 @@ class Comparison(Config):
     answers: the best of them (``own``) or the best answer of the sources (``source``). A weighted objective takes both.
     """
 
-    start: Literal["student", "sft"] = "student"
-    chosen: Literal["own", "source"] = "own"
-    training: Training
+    start: Literal["student", "sft"] = Field(
+        default="student",
+        description=(
+            "`student`: untouched, with its own answers to all prompts; `sft`: fine-tuned, with the answers of "
+            "the main method."
+        ),
+    )
+    chosen: Literal["own", "source"] = Field(
+        default="own",
+        description=(
+            "What is preferred over the student's worst answer: its `own` best, or the best of the sources (`source`)."
+        ),
+    )
+    training: Training = Field(description="The training, with any preference objective.")
 
     @model_validator(mode="after")
     def _learns_a_preference(self) -> Comparison:
@@ -67,22 +83,53 @@ class FusionRecipe(BaseRecipe):
     the same training on the same rows without the source's answer, cannot be left out.
     """
 
-    kind: Literal["fusion"] = "fusion"
-    student: Model
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    sources: tuple[Source, ...] = Field(min_length=1)
-    prompts: Prompts
-    sft_share: float = Field(default=1 / 3, gt=0, lt=1)
-    sampling: Sampling = Sampling(n=5, temperature=0.8, top_p=0.95)
-    search: Search | None = None
-    scoring: Scoring
-    sft: Training = Training(objective="sft")
-    preference: Training = Training(objective="wrpo")
-    triples: Triples = Triples()
-    comparisons: dict[PlainName, Comparison] = Field(default_factory=dict)
-    evaluation_sampling: Sampling | None = None
-    evaluate_sources: bool = True
-    benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
+    kind: Literal["fusion"] = Field(
+        default="fusion", description="What the run is: many source models taught to one student by WRPO."
+    )
+    student: Model = Field(description="The model that is taught.")
+    seeds: tuple[int, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="Training seeds: each divides the prompts anew, and fine-tunes, samples and trains anew.",
+    )
+    sources: tuple[Source, ...] = Field(
+        min_length=1,
+        description=(
+            "Models or files of answers that the student learns from; their order decides between equal scores."
+        ),
+    )
+    prompts: Prompts = Field(description="The training questions.")
+    sft_share: float = Field(
+        default=1 / 3,
+        gt=0,
+        lt=1,
+        description=(
+            "Share of the prompts, drawn at random, that the student is fine-tuned on; the preference has the rest."
+        ),
+    )
+    sampling: Sampling = Field(
+        default=Sampling(n=5, temperature=0.8, top_p=0.95), description="How answers are drawn for training."
+    )
+    search: Search | None = Field(
+        default=None, description="A search engine that the models may use; left out, they answer without."
+    )
+    scoring: Scoring = Field(description="How answers are scored.")
+    sft: Training = Field(
+        default=Training(objective="sft"), description="How the student is fine-tuned; its objective is `sft`."
+    )
+    preference: Training = Field(
+        default=Training(objective="wrpo"),
+        description="Training of the main method, with a weighted objective and the rank and alpha of `sft.lora`.",
+    )
+    triples: Triples = Field(default=Triples(), description="Which triples are kept.")
+    comparisons: dict[PlainName, Comparison] = Field(
+        default_factory=dict, description="Your names → other trainings on the same answers."
+    )
+    evaluation_sampling: Sampling | None = Field(
+        default=None, description="How answers are drawn in benchmarks, one to each; left out, as `sampling` says."
+    )
+    evaluate_sources: bool = Field(default=True, description="Also measure the source models.")
+    benchmarks: tuple[Benchmark, ...] = Field(min_length=1, description="What the student is measured on.")
 
     @field_validator("sft", mode="before")
     @classmethod

@@ -21,14 +21,21 @@ class Learning(Config):
     at; ``None`` looks for the best constant.
     """
 
-    steps: int = Field(default=500, gt=0)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    scalarisation: Scalarisation = "smooth-tchebycheff"
-    alpha: float = Field(default=1.0, gt=0)
-    preference: tuple[float, ...] | None = None
-    start: float | None = 0.4
-    checkpoint_steps: int = Field(default=50, gt=0)
+    steps: int = Field(default=500, gt=0, description="Optimiser steps.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="AdamW's, constant.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's.")
+    scalarisation: Scalarisation = Field(
+        default="smooth-tchebycheff", description="How the tasks' losses become one number."
+    )
+    alpha: float = Field(default=1.0, gt=0, description="The temperature of the smooth Tchebycheff scalarisation.")
+    preference: tuple[float, ...] | None = Field(
+        default=None,
+        description="One weight per task, in the tasks' order; only the ratios matter. Left out, all are equal.",
+    )
+    start: float | None = Field(
+        default=0.4, description="What every coefficient begins at; `null` looks for the best constant."
+    )
+    checkpoint_steps: int = Field(default=50, gt=0, description="Optimiser steps between checkpoints.")
 
 
 class LanguageLearning(Learning):
@@ -43,12 +50,25 @@ class LanguageLearning(Learning):
     and is 0.4 without labels.
     """
 
-    objective: Named = Named(name="dpo")
-    batch_size: int = Field(default=16, gt=0)
-    micro_batch_size: int = Field(default=4, gt=0)
-    max_length: int = Field(default=2048, gt=0)
-    sampling: Sampling = Sampling()
-    start: float | None = None
+    objective: Named = Field(
+        default=Named(name="dpo"),
+        description="A preference loss on pairs, or without labels `entropy` or `null-space`.",
+    )
+    batch_size: int = Field(default=16, gt=0, description="Rows of a task in a step.")
+    micro_batch_size: int = Field(
+        default=4, gt=0, description="Rows that the model gets at once; changes memory and speed."
+    )
+    max_length: int = Field(default=2048, gt=0, description="Tokens of prompt and answer; longer answers are cut.")
+    sampling: Sampling = Field(
+        default=Sampling(), description="How the adapters' own models answer prompts, where the rows are not given."
+    )
+    start: float | None = Field(
+        default=None,
+        description=(
+            "What every coefficient begins at; left out, the best constant is looked for with a preference loss, "
+            "else 0.4."
+        ),
+    )
 
     @model_validator(mode="before")
     @classmethod

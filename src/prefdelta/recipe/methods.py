@@ -20,8 +20,17 @@ class MergeMethod(Named):
     name, followed by the options that are given.
     """
 
-    scales: tuple[Scale, ...] | None = Field(default=None, min_length=1)
-    label: OptionalName = None
+    scales: tuple[Scale, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Factors λ that this method is tried at, among them 1; left out, those of `merge`.",
+    )
+    label: OptionalName = Field(
+        default=None,
+        description=(
+            "What the merge is called in results and folders; left out, its name followed by the given options."
+        ),
+    )
 
     @property
     def called(self) -> str:

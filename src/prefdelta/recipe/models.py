@@ -23,18 +23,34 @@ class Server(Config):
     ``omit`` names fields that are never sent.
     """
 
-    url: Annotated[str, AfterValidator(refuse_secrets)]
-    model: str
-    name: OptionalName = None
-    api_key_env: str = "OPENAI_API_KEY"
-    thinking: bool = False
-    dialect: Literal["vllm", "openai"] = "vllm"
-    tokenizer: str | None = None
-    concurrency: int = Field(default=32, gt=0)
-    per_minute: float | None = Field(default=None, gt=0)
-    timeout: float = Field(default=600.0, gt=0)
-    attempts: int = Field(default=6, gt=0)
-    omit: tuple[str, ...] = ()
+    url: Annotated[str, AfterValidator(refuse_secrets)] = Field(
+        description="An OpenAI-compatible server, up to and with the version: `http://localhost:8000/v1`."
+    )
+    model: str = Field(description="The server's name for the model.")
+    name: OptionalName = Field(
+        default=None, description="What the model is called in results and folders; left out, the end of `model`."
+    )
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="The environment variable that holds the key.")
+    thinking: bool = Field(
+        default=False, description="Passed to the chat template as `enable_thinking`, with the dialect `vllm`."
+    )
+    dialect: Literal["vllm", "openai"] = Field(
+        default="vllm",
+        description=(
+            "`openai` sends only fields of OpenAI's own API; `vllm` also the thinking switch, `top_k`, and what "
+            "searching in one answer needs."
+        ),
+    )
+    tokenizer: str | None = Field(
+        default=None, description="A model id or folder; needed where a search cuts passages by tokens."
+    )
+    concurrency: int = Field(default=32, gt=0, description="Requests under way at a time.")
+    per_minute: float | None = Field(
+        default=None, gt=0, description="The most requests in a minute; left out, not limited."
+    )
+    timeout: float = Field(default=600.0, gt=0, description="Seconds until a try is given up.")
+    attempts: int = Field(default=6, gt=0, description="Tries of one request in all.")
+    omit: tuple[str, ...] = Field(default=(), description="Fields that are never sent, such as `seed`.")
 
 
 AnswerFormat = Literal["samples", "mmlu-pro", "gsm8k-solutions", "alpaca-eval"]
@@ -47,10 +63,19 @@ class Imported(Config):
     source is called in results and folders, by default the file's name.
     """
 
-    path: str
-    format: AnswerFormat
-    name: OptionalName = None
-    system: str | None = None
+    path: str = Field(description="The file of answers.")
+    format: AnswerFormat = Field(
+        description=(
+            "What wrote the file: `samples` is JSON Lines as `prefdelta sample` writes them; the others are "
+            "published files."
+        )
+    )
+    name: OptionalName = Field(
+        default=None, description="What the source is called in results and folders; left out, the file's name."
+    )
+    system: str | None = Field(
+        default=None, description="Of `gsm8k-solutions`: whose solutions, such as `175b_verification`."
+    )
 
 
 def _kind_of_source(value: Any) -> str:

@@ -18,9 +18,20 @@ class Pairing(Config):
     and at most ``max_gap`` ahead of rejected; with ``order`` this keeps the pairs on which the scores agree.
     """
 
-    rule: Named = Named(name="order")
-    min_gap: float | None = Field(default=None, ge=0)
-    max_gap: float | None = Field(default=None, gt=0)
+    rule: Named = Field(
+        default=Named(name="order"),
+        description=(
+            "`order`: the weak model's answer over the weaker model's; `score`: the higher score of the two; "
+            "`best-worst`: of all answers of both; `same-source`: best over worst answer of the model with the "
+            "best one."
+        ),
+    )
+    min_gap: float | None = Field(
+        default=None,
+        ge=0,
+        description="The least difference in score; with `order` it keeps the pairs on which the scores agree.",
+    )
+    max_gap: float | None = Field(default=None, gt=0, description="The largest difference in score.")
 
     @property
     def needs_scores(self) -> bool:

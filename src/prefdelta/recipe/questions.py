@@ -56,19 +56,48 @@ class Questions(Config):
     Questions whose whole prompt has more than ``max_characters`` are left out: a student's context may be short.
     """
 
-    source: str
-    format: Literal["items", "mmlu-pro", "gsm8k-solutions", "alpaca-eval", "huggingface"] | None = None
-    config: str | None = None
-    split: str | None = None
-    question: str = "question"
-    answer: str | None = None
-    aliases: str | None = None
-    choices: str | tuple[str, ...] | None = None
-    revision: str | None = None
-    system: str | None = None
-    examples: tuple[Message, ...] = ()
-    template: str = "{question}"
-    max_characters: int | None = Field(default=None, gt=0)
+    source: str = Field(
+        description=(
+            "`micro:NAME`, `flashrag:NAME`, a `.jsonl` file of items, a published file of MMLU-Pro, GSM8K or "
+            "AlpacaEval, or a data set on the Hub or in a folder or file."
+        )
+    )
+    format: Literal["items", "mmlu-pro", "gsm8k-solutions", "alpaca-eval", "huggingface"] | None = Field(
+        default=None,
+        description=(
+            "How the source is read; left out, files are told by their content. A data set needs `huggingface`."
+        ),
+    )
+    config: str | None = Field(default=None, description="The data set's configuration on the Hub.")
+    split: str | None = Field(
+        default=None,
+        description=(
+            "The split: of a data set by default `train`; a single file is taken whole, and with a split named "
+            "its items fall into `train`, `validation` and `test` by a hash of their ids."
+        ),
+    )
+    question: str = Field(default="question", description="Of a data set: the column with the question.")
+    answer: str | None = Field(
+        default=None, description="Of a data set: the column with the known answer, or a list of them."
+    )
+    aliases: str | None = Field(default=None, description="Of a data set: a column with further right answers.")
+    choices: str | tuple[str, ...] | None = Field(
+        default=None,
+        description=(
+            "Of a data set: the column that lists the options of a multiple-choice question, or one column per option."
+        ),
+    )
+    revision: str | None = Field(default=None, description="A commit of the data set on the Hub.")
+    system: str | None = Field(default=None, description="A system prompt, in the place of an item's own.")
+    examples: tuple[Message, ...] = Field(
+        default=(), description="Messages between the system prompt and the question: worked examples."
+    )
+    template: str = Field(default="{question}", description="The user's message; `{question}` stands for the question.")
+    max_characters: int | None = Field(
+        default=None,
+        gt=0,
+        description="Leave out questions whose whole prompt is longer; for students with a short context.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -92,8 +121,8 @@ class Questions(Config):
 class Prompts(Questions):
     """Training prompts: ``count`` questions, drawn without replacement with ``seed`` where there are more."""
 
-    count: int = Field(gt=0)
-    seed: int = 0
+    count: int = Field(gt=0, description="How many questions are drawn, without replacement.")
+    seed: int = Field(default=0, description="Of the draw; a larger draw with the same seed holds the smaller one.")
 
 
 class LmEval(Config):
@@ -103,14 +132,24 @@ class LmEval(Config):
     (``max_gen_toks``, ``temperature``, ...). ``metric`` and ``filter`` choose what counts, where a task has several.
     """
 
-    task: str
-    data: str | None = None
-    include_path: str | None = None
-    num_fewshot: int | None = Field(default=None, ge=0)
-    generation: dict[str, int | float | bool | list[str]] = Field(default_factory=dict)
-    metric: str | None = None
-    filter: str | None = None
-    seed: int = 1234
+    task: str = Field(description="The name of a task or group in lm-eval; ours begin with `prefdelta_`.")
+    data: str | None = Field(default=None, description="The path of a local copy of its data, for our own tasks.")
+    include_path: str | None = Field(default=None, description="A folder with task files of your own.")
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="Worked examples before each question; left out, the task's."
+    )
+    generation: dict[str, int | float | bool | list[str]] = Field(
+        default_factory=dict,
+        description=(
+            "Changes to the task's `generation_kwargs`: `max_gen_toks`, `do_sample`, `temperature`, `top_p`, "
+            "`top_k`, `until`."
+        ),
+    )
+    metric: str | None = Field(default=None, description="Which metric is the score; left out, the task's first.")
+    filter: str | None = Field(
+        default=None, description="Which filter's answers the score is computed from; left out, the task's first."
+    )
+    seed: int = Field(default=1234, description="Of the draw of worked examples.")
 
 
 class HeldOutPairs(Config):
@@ -121,10 +160,24 @@ class HeldOutPairs(Config):
     tokens with the prompt, by default the student's context.
     """
 
-    path: str | None = None
-    held_out: PlainName | None = None
-    beta: float = Field(default=0.1, gt=0)
-    max_length: int | None = Field(default=None, gt=1)
+    path: str | None = Field(
+        default=None, description="A file of pairs, as `prefdelta pair` and `prefdelta import` write them."
+    )
+    held_out: PlainName | None = Field(
+        default=None,
+        description=(
+            "In place of `path`, a delta of the same domain: its pairs on the prompts that the domain's "
+            "`held_out` sets aside."
+        ),
+    )
+    beta: float = Field(default=0.1, gt=0, description="β of the loss that is told beside the score.")
+    max_length: int | None = Field(
+        default=None,
+        gt=1,
+        description=(
+            "Tokens of prompt and response together, longer responses are cut; left out, the student's context."
+        ),
+    )
 
     @model_validator(mode="after")
     def _pairs_have_one_origin(self) -> HeldOutPairs:
@@ -143,15 +196,40 @@ class Benchmark(Config):
     ``validation`` items are drawn from it first and ``test`` items from the rest.
     """
 
-    name: PlainName
-    questions: Questions
-    lm_eval: Annotated[LmEval | None, BeforeValidator(_as_lm_eval)] = None
-    benchmark: Named | None = None
-    pairs: Annotated[HeldOutPairs | None, BeforeValidator(_as_pairs)] = None
-    scorer: Named | None = None
-    validation_split: str | None = None
-    validation: int = Field(default=200, ge=0)
-    test: int = Field(default=500, gt=0)
+    name: PlainName = Field(description="What the benchmark is called in tables.")
+    questions: Questions = Field(
+        description="Questions with known answers; `lm_eval`, `benchmark` and `pairs` take their place."
+    )
+    lm_eval: Annotated[LmEval | None, BeforeValidator(_as_lm_eval)] = Field(
+        default=None, description="A task of lm-eval, by its name or with settings."
+    )
+    benchmark: Named | None = Field(
+        default=None,
+        description=(
+            "A registered benchmark such as `instructions`, or one of another package, by its name or with options."
+        ),
+    )
+    pairs: Annotated[HeldOutPairs | None, BeforeValidator(_as_pairs)] = Field(
+        default=None,
+        description=(
+            "Preference pairs, a file or settings: nothing is answered, the score says how often the model "
+            "prefers the chosen answer."
+        ),
+    )
+    scorer: Named | None = Field(
+        default=None,
+        description="How an answer is compared with the known ones; left out, `exact-match` or the benchmark's own.",
+    )
+    validation_split: str | None = Field(
+        default=None,
+        description="Where validation items come from; left out, other items of the split of the test items.",
+    )
+    validation: int = Field(
+        default=200,
+        ge=0,
+        description="Items that choose scale and merge, with or without their labels; 0: this benchmark has no say.",
+    )
+    test: int = Field(default=500, gt=0, description="Items that are reported.")
 
     @model_validator(mode="before")
     @classmethod

@@ -12,13 +12,25 @@ from prefdelta.core.config import Config, Named
 class Sampling(Config):
     """How answers are drawn, ``n`` to each question. ``max_new_tokens`` bounds one turn; temperature 0 is greedy."""
 
-    n: int = Field(default=1, gt=0)
-    temperature: float = Field(default=0.7, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
-    max_new_tokens: int = Field(default=1024, gt=0)
-    batch_size: int = Field(default=16, gt=0)
-    seed: int = 0
+    n: int = Field(default=1, gt=0, description="Answers to each question, each with random numbers of its own.")
+    temperature: float = Field(default=0.7, ge=0, description="Divides the logits; 0 is greedy.")
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Nucleus sampling: only the likeliest tokens with this probability together; 1 switches it off.",
+    )
+    top_k: int = Field(default=0, ge=0, description="Only the k likeliest tokens; 0 switches it off.")
+    max_new_tokens: int = Field(
+        default=1024, gt=0, description="The most tokens of one turn; with `search` an answer has several turns."
+    )
+    batch_size: int = Field(default=16, gt=0, description="Answers drawn at once; changes the speed.")
+    seed: int = Field(
+        default=0,
+        description=(
+            "Each answer has a random stream of its own, made from this seed, the item's id and the answer's number."
+        ),
+    )
 
     @model_validator(mode="after")
     def _greedy_answers_are_all_the_same(self) -> Sampling:
@@ -39,17 +51,51 @@ class Search(Config):
     ``observation_tokens``, a turn after ``turn_tokens``, and the model reads the last ``window`` tokens.
     """
 
-    corpus: str
-    protocol: Named = Named(name="plain")
-    retriever: Named | None = None
-    top_k: int = Field(default=3, gt=0)
-    max_turns: int = Field(default=5, gt=0)
-    max_words: int | None = Field(default=None, gt=0)
-    passage_tokens: int | None = Field(default=None, gt=0)
-    observation_tokens: int | None = Field(default=None, gt=0)
-    turn_tokens: int | None = Field(default=None, gt=0)
-    window: int | None = Field(default=None, gt=0)
-    cache: str | None = None
+    corpus: str = Field(
+        description=(
+            "`micro:corpus`, a `.jsonl` file of passages, a folder that `prefdelta index` made, or the URL of a "
+            "search server."
+        )
+    )
+    protocol: Named = Field(
+        default=Named(name="plain"),
+        description="How a model searches, and the defaults of the keys below: `plain`, `search_r1` or `pda`.",
+    )
+    retriever: Named | None = Field(
+        default=None,
+        description=(
+            "How the corpus is searched: `bm25`, `index`, `server` or one of another package; left out, the "
+            "corpus decides."
+        ),
+    )
+    top_k: int = Field(default=3, gt=0, description="Passages shown per search.")
+    max_turns: int = Field(default=5, gt=0, description="Turns that may search; the last one after them may not.")
+    max_words: int | None = Field(
+        default=None, gt=0, description="A passage is cut after so many words; left out, the protocol decides."
+    )
+    passage_tokens: int | None = Field(
+        default=None, gt=0, description="A passage is cut after so many tokens; left out, the protocol decides."
+    )
+    observation_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="All that is shown after a search is cut after so many tokens; left out, the protocol decides.",
+    )
+    turn_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "A turn is cut after so many tokens, if `max_new_tokens` allows as many; left out, the protocol decides."
+        ),
+    )
+    window: int | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Of a longer conversation the model reads the last so many tokens; left out, the protocol decides."
+        ),
+    )
+    cache: str | None = Field(default=None, description="A file that keeps a search server's answers.")
 
 
 class Filters(Config):
@@ -65,10 +111,38 @@ class Filters(Config):
     recipe's evaluation sets.
     """
 
-    format: Literal["answer-tags", "finished"] | None = None
-    identical_within: int | None = Field(default=None, gt=0)
-    max_length_ratio: float | None = Field(default=None, ge=1)
-    duplicates: Literal["exact", "near"] | None = None
-    near_similarity: float = Field(default=0.8, gt=0, le=1)
-    decontaminate: int | None = Field(default=None, gt=0)
-    balance_lengths: bool = False
+    format: Literal["answer-tags", "finished"] | None = Field(
+        default=None,
+        description=(
+            "Asked of the chosen answer only: one well-formed `<answer>…</answer>` at the end (`answer-tags`), or "
+            "that the model ended its turn (`finished`)."
+        ),
+    )
+    identical_within: int | None = Field(
+        default=None,
+        gt=0,
+        description="Drop pairs that do not differ within so many tokens of the student, prompt included.",
+    )
+    max_length_ratio: float | None = Field(
+        default=None,
+        ge=1,
+        description="Drop pairs in which one answer has more than so many times the characters of the other.",
+    )
+    duplicates: Literal["exact", "near"] | None = Field(
+        default=None,
+        description="Drop questions that were asked before: the same text (`exact`) or nearly the same (`near`).",
+    )
+    near_similarity: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="The Jaccard similarity of two questions' runs of three words that makes them near duplicates.",
+    )
+    decontaminate: int | None = Field(
+        default=None,
+        gt=0,
+        description="Drop questions that share so many words in a row with a question of one of the benchmarks.",
+    )
+    balance_lengths: bool = Field(
+        default=False, description="Drop pairs until chosen answers are longer as often as shorter, by alike amounts."
+    )

@@ -17,12 +17,27 @@ class Scoring(Config):
     ``{source}`` stands for the name of the model that answered.
     """
 
-    model: Model | None = None
-    label: int | None = Field(default=None, ge=0)
-    batch_size: int = Field(default=16, gt=0)
-    max_length: int | None = Field(default=None, gt=0)
-    scorer: Named | None = None
-    path: str | None = None
+    model: Model | None = Field(default=None, description="A reward model: any sequence-classification checkpoint.")
+    label: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "Of a reward model with several outputs, the number of the one whose log-probability is the score."
+        ),
+    )
+    batch_size: int = Field(default=16, gt=0, description="Answers scored at once.")
+    max_length: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens of prompt and answer that the reward model reads; left out, the model's limit.",
+    )
+    scorer: Named | None = Field(
+        default=None, description="By rule, against the known answers: a benchmark's `scorer`."
+    )
+    path: str | None = Field(
+        default=None,
+        description="A `.jsonl` file of scores; `{source}` in it stands for the name of the model that answered.",
+    )
 
     @model_validator(mode="after")
     def _there_is_one_way(self) -> Scoring:

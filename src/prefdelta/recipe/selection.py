@@ -24,7 +24,19 @@ class Selection(Config):
     ``budget`` is how many scales are tried at most, where they are searched and not listed.
     """
 
-    by: By | None = None
-    budget: int = Field(default=9, ge=LEAST_BUDGET)
-    pairs: int = Field(default=50, ge=2)
-    beta: float = Field(default=0.5, gt=0)
+    by: By | None = Field(
+        default=None,
+        description=(
+            "`agreement` of two sampled answers to each validation question; `pairs`, the loss on the deltas' "
+            "pairs; or `labels`. Left out, `agreement` where a benchmark's answers can be parsed, else `pairs`."
+        ),
+    )
+    budget: int = Field(
+        default=9, ge=LEAST_BUDGET, description="At most how many λ of one variant `scales: auto` tries."
+    )
+    pairs: int = Field(
+        default=50,
+        ge=2,
+        description="Pairs of each delta that `pairs` reads, the first of those that it was trained on.",
+    )
+    beta: float = Field(default=0.5, gt=0, description="β of the loss on pairs.")

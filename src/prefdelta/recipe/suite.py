@@ -24,13 +24,17 @@ ClassifierObjective = Literal["entropy", "cross-entropy"]
 class Optimisation(Config):
     """How something is trained: AdamW, linear warm-up, cosine decay. A checkpoint every ``checkpoint_steps``."""
 
-    steps: int = Field(default=500, gt=0)
-    batch_size: int = Field(default=64, gt=0)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    warmup_ratio: float = Field(default=0.05, ge=0, le=1)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    checkpoint_steps: int = Field(default=200, gt=0)
+    steps: int = Field(default=500, gt=0, description="Optimiser steps.")
+    batch_size: int = Field(default=64, gt=0, description="Examples per step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="The peak, after a linear warm-up; then cosine decay.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's.")
+    warmup_ratio: float = Field(
+        default=0.05, ge=0, le=1, description="Share of the steps in which the learning rate rises."
+    )
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+    checkpoint_steps: int = Field(
+        default=200, gt=0, description="Optimiser steps between checkpoints, which is what a kill can cost."
+    )
 
 
 class VitBackbone(Config):
@@ -39,16 +43,16 @@ class VitBackbone(Config):
     A logit is the cosine of feature and class vector over ``temperature``.
     """
 
-    type: Literal["vit"]
-    image_size: int = Field(default=32, gt=0)
-    patch: int = Field(default=8, gt=0)
-    hidden: int = Field(default=160, gt=0)
-    layers: int = Field(default=3, gt=0)
-    heads: int = Field(default=5, gt=0)
-    mlp: int = Field(default=320, gt=0)
-    temperature: float = Field(default=0.05, gt=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    training: Optimisation = Optimisation()
+    type: Literal["vit"] = Field(description="A vision transformer, pretrained here.")
+    image_size: int = Field(default=32, gt=0, description="Images are squeezed to squares of this side.")
+    patch: int = Field(default=8, gt=0, description="Side of a patch.")
+    hidden: int = Field(default=160, gt=0, description="Width.")
+    layers: int = Field(default=3, gt=0, description="Transformer layers.")
+    heads: int = Field(default=5, gt=0, description="Attention heads.")
+    mlp: int = Field(default=320, gt=0, description="Width of the feed-forward layers.")
+    temperature: float = Field(default=0.05, gt=0, description="A logit is a cosine over this.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="In pretraining.")
+    training: Optimisation = Field(default=Optimisation(), description="How it is pretrained.")
 
 
 class BertBackbone(Config):
@@ -57,15 +61,17 @@ class BertBackbone(Config):
     Each task trains a linear head together with its LoRA.
     """
 
-    type: Literal["bert"]
-    vocabulary: int = Field(default=6000, gt=0)
-    max_length: int = Field(default=64, gt=0)
-    hidden: int = Field(default=160, gt=0)
-    layers: int = Field(default=3, gt=0)
-    heads: int = Field(default=5, gt=0)
-    mlp: int = Field(default=320, gt=0)
-    texts: tuple[str, ...] = ()
-    training: Optimisation = Optimisation()
+    type: Literal["bert"] = Field(description="A text encoder, pretrained here.")
+    vocabulary: int = Field(default=6000, gt=0, description="Word pieces.")
+    max_length: int = Field(default=64, gt=0, description="Tokens; longer inputs are cut.")
+    hidden: int = Field(default=160, gt=0, description="Width.")
+    layers: int = Field(default=3, gt=0, description="Transformer layers.")
+    heads: int = Field(default=5, gt=0, description="Attention heads.")
+    mlp: int = Field(default=320, gt=0, description="Width of the feed-forward layers.")
+    texts: tuple[str, ...] = Field(
+        default=(), description="Plain text files under `data`, for pretraining beside the tasks' sentences."
+    )
+    training: Optimisation = Field(default=Optimisation(), description="How it is pretrained.")
 
 
 class ClipBackbone(Config):
@@ -76,20 +82,27 @@ class ClipBackbone(Config):
     which makes predictive entropies nearly those of the uniform distribution.
     """
 
-    type: Literal["clip"]
-    model: Model
-    image_size: int = Field(default=224, gt=0)
-    logit_scale: bool = True
-    entropy_scale: float | None = Field(default=None, gt=0)
+    type: Literal["clip"] = Field(description="A pretrained CLIP.")
+    model: Model = Field(description="A Hugging Face id or folder.")
+    image_size: int = Field(default=224, gt=0, description="Images are scaled and cut to squares of this side.")
+    logit_scale: bool = Field(default=True, description="Multiply cosines by CLIP's learned scale (about 100).")
+    entropy_scale: float | None = Field(
+        default=None,
+        gt=0,
+        description="That factor where coefficients are learned; left out, the same. Published runs of TARA have 1.",
+    )
 
 
 class DecoderBackbone(Config):
     """A pretrained language model read at its last token; each task trains a linear head together with its LoRA."""
 
-    type: Literal["language-model"]
-    model: Model
-    max_length: int = Field(default=256, gt=0)
-    template: str = "Premise: {premise}\nHypothesis: {hypothesis}\nRelation:"
+    type: Literal["language-model"] = Field(description="A pretrained language model, read at its last token.")
+    model: Model = Field(description="A Hugging Face id or folder.")
+    max_length: int = Field(default=256, gt=0, description="Tokens; longer inputs are cut.")
+    template: str = Field(
+        default="Premise: {premise}\nHypothesis: {hypothesis}\nRelation:",
+        description="How a pair of sentences becomes a text.",
+    )
 
 
 Backbone = Annotated[VitBackbone | BertBackbone | ClipBackbone | DecoderBackbone, Field(discriminator="type")]
@@ -98,8 +111,8 @@ Backbone = Annotated[VitBackbone | BertBackbone | ClipBackbone | DecoderBackbone
 class FileSource(Config):
     """A task in ``files`` under the suite's ``data`` root, in one of the known formats."""
 
-    format: ImageFormat | SentenceFormat
-    files: tuple[str, ...] = ()
+    format: ImageFormat | SentenceFormat = Field(description="How the files are read.")
+    files: tuple[str, ...] = Field(default=(), description="Paths under the suite's `data`.")
 
 
 def _only_train() -> dict[SplitName, str]:
@@ -113,39 +126,51 @@ class HubSource(Config):
     test split, a fifth of the training rows is one, and likewise for validation.
     """
 
-    dataset: str
-    config: str | None = None
-    revision: str | None = None
-    data_dir: str | None = None
-    columns: tuple[str, ...] = ("image",)
-    label: str = "label"
-    splits: dict[SplitName, str] = Field(default_factory=_only_train)
+    dataset: str = Field(description="An id on the Hub, or `imagefolder` or `json` with `data_dir`.")
+    config: str | None = Field(default=None, description="The data set's configuration.")
+    revision: str | None = Field(default=None, description="A commit of the data set on the Hub.")
+    data_dir: str | None = Field(default=None, description="A local folder.")
+    columns: tuple[str, ...] = Field(
+        default=("image",), description="The column of the image; or those of premise and hypothesis."
+    )
+    label: str = Field(default="label", description="The column of the label; rows without one (-1) are left out.")
+    splits: dict[SplitName, str] = Field(
+        default_factory=_only_train,
+        description=(
+            "`train`, `validation`, `test` → the source's own names; a missing one is a fifth of the training rows."
+        ),
+    )
 
 
 class Limits(Config):
     """The most examples of each split; what is not given is not limited (``pretrain``: none are set aside)."""
 
-    pretrain: int = Field(default=0, ge=0)
-    train: int | None = Field(default=None, gt=0)
-    validation: int | None = Field(default=None, gt=1)
-    test: int | None = Field(default=None, gt=1)
+    pretrain: int = Field(default=0, ge=0, description="Examples set aside for a backbone's pretraining.")
+    train: int | None = Field(default=None, gt=0, description="The most training examples; left out, all.")
+    validation: int | None = Field(default=None, gt=1, description="The most validation examples; left out, all.")
+    test: int | None = Field(default=None, gt=1, description="The most test examples; left out, all.")
 
 
 class SuiteTask(Config):
     """One task. ``class_names`` replaces the source's labels, ``prompt`` puts them into a sentence for CLIP."""
 
-    name: PlainName
-    source: FileSource | HubSource
-    limits: Limits = Limits()
-    prompt: str = "a photo of a {}."
-    class_names: dict[str, str] | None = None
+    name: PlainName = Field(description="What the task is called in results and folders.")
+    source: FileSource | HubSource = Field(
+        description="Files under `data`, or a data set that the `datasets` library loads."
+    )
+    limits: Limits = Field(default=Limits(), description="The most examples of each split.")
+    prompt: str = Field(default="a photo of a {}.", description="A class name as a sentence, for CLIP's text encoder.")
+    class_names: dict[str, str] | None = Field(default=None, description="The source's label → the name to use.")
 
 
 class AdapterTraining(Config):
     """How each task's LoRA is trained, on cross-entropy."""
 
-    lora: Lora = Lora(r=16, alpha=16, targets=("q_proj", "k_proj", "v_proj", "o_proj"))
-    training: Optimisation = Optimisation()
+    lora: Lora = Field(
+        default=Lora(r=16, alpha=16, targets=("q_proj", "k_proj", "v_proj", "o_proj")),
+        description="The adapter's shape.",
+    )
+    training: Optimisation = Field(default=Optimisation(), description="How it is trained.")
 
 
 class TriedMethod(MergeMethod):
@@ -154,7 +179,9 @@ class TriedMethod(MergeMethod):
     An option with a list is tried at each entry. Without ``label`` it is called by its name.
     """
 
-    scales: tuple[Scale, ...] = Field(default=(1.0,), min_length=1)
+    scales: tuple[Scale, ...] = Field(
+        default=(1.0,), min_length=1, description="Factors λ on the finished merge to try."
+    )
 
     @property
     def called(self) -> str:
@@ -178,16 +205,27 @@ class LearnedMethod(Config):
     learns.
     """
 
-    learn: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    label: OptionalName = None
-    objective: ClassifierObjective = "entropy"
-    learning: Learning = Learning()
-    learning_rates: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
-        default=(1e-3,), min_length=1
+    learn: str = Field(description="A learned merge: `ada-module`, `tara-a`, `tara-b` and others.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of what is learned.")
+    label: OptionalName = Field(
+        default=None, description="What the method is called in tables and folders; left out, what is learned."
     )
-    scales: tuple[Scale, ...] = Field(default=(1.0,), min_length=1)
-    batch_size: int = Field(default=16, gt=0)
+    objective: ClassifierObjective = Field(
+        default="entropy",
+        description=(
+            "What the coefficients make small: `entropy` of the predictions, or `cross-entropy` with the labels."
+        ),
+    )
+    learning: Learning = Field(default=Learning(), description="How the coefficients are learned.")
+    learning_rates: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        default=(1e-3,),
+        min_length=1,
+        description="Learning rates to try, in place of `learning.learning_rate`; each is one run.",
+    )
+    scales: tuple[Scale, ...] = Field(
+        default=(1.0,), min_length=1, description="Factors λ on the finished merge to try."
+    )
+    batch_size: int = Field(default=16, gt=0, description="Examples per step and task.")
 
     @property
     def called(self) -> str:
@@ -209,9 +247,11 @@ _GivenMethod = Annotated[
 class PreferenceSweep(Config):
     """One learned method at several preferences ρ for one task; the other tasks share the rest equally."""
 
-    method: str
-    task: str
-    weights: tuple[float, ...] = (0.01, 0.125, 0.4, 0.7, 0.95)
+    method: str = Field(description="What a learned method of the suite is called.")
+    task: str = Field(description="The task whose preference ρ is swept.")
+    weights: tuple[float, ...] = Field(
+        default=(0.01, 0.125, 0.4, 0.7, 0.95), description="The values of ρ; the other tasks share the rest."
+    )
 
 
 class SuiteRecipe(BaseRecipe):
@@ -221,18 +261,28 @@ class SuiteRecipe(BaseRecipe):
     second set of merges, made with the same settings, and tested there.
     """
 
-    kind: Literal["suite"] = "suite"
-    data: str = "."
-    backbone: Backbone
-    pretrain_seed: int = 0
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    tasks: tuple[SuiteTask, ...] = Field(min_length=2)
-    adapter: AdapterTraining = AdapterTraining()
-    methods: tuple[_GivenMethod, ...] = Field(min_length=1)
-    budget: int = Field(gt=0)
-    unseen: tuple[str, ...] = ()
-    preference: PreferenceSweep | None = None
-    evaluation_batch: int = Field(default=256, gt=0)
+    kind: Literal["suite"] = Field(
+        default="suite", description="What the run is: a comparison of merge methods on classification tasks."
+    )
+    data: str = Field(default=".", description="The folder that files of tasks and texts are in.")
+    backbone: Backbone = Field(description="The model that the tasks' adapters are trained over.")
+    pretrain_seed: int = Field(default=0, description="Seed of a pretraining.")
+    seeds: tuple[int, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="Training seeds: each gives one adapter per task and one merge per method.",
+    )
+    tasks: tuple[SuiteTask, ...] = Field(min_length=2, description="The tasks.")
+    adapter: AdapterTraining = Field(default=AdapterTraining(), description="How each task's LoRA is trained.")
+    methods: tuple[_GivenMethod, ...] = Field(min_length=1, description="What is compared.")
+    budget: int = Field(gt=0, description="Settings that every method tries on validation items.")
+    unseen: tuple[str, ...] = Field(
+        default=(), description="Tasks that are left out of a second set of merges, and tested there."
+    )
+    preference: PreferenceSweep | None = Field(
+        default=None, description="A sweep of one learned method over preferences for one task."
+    )
+    evaluation_batch: int = Field(default=256, gt=0, description="Items per forward pass.")
 
     @model_validator(mode="after")
     def _names_fit(self) -> SuiteRecipe:

@@ -17,11 +17,16 @@ class Lora(Config):
     ``dropout`` acts on the input of the LoRA layers while training, as it says; the base's own dropout is off.
     """
 
-    r: int = Field(default=64, gt=0)
-    alpha: float = Field(default=128, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    shared_init: bool = False
+    r: int = Field(default=64, gt=0, description="The adapter's rank.")
+    alpha: float = Field(default=128, gt=0, description="The update is scaled by alpha / r.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="On the input of the adapter's layers, in training.")
+    targets: tuple[str, ...] | Literal["all-linear"] = Field(
+        default="all-linear",
+        description="`all-linear`: every linear layer but the output head; or a list of ends of module names.",
+    )
+    shared_init: bool = Field(
+        default=False, description="All deltas of a seed begin with the same random A, which GAM's result depends on."
+    )
 
 
 class Training(Config):
@@ -35,21 +40,47 @@ class Training(Config):
     ``together`` trains the deltas of a domain over one base in memory; each comes out as alone, to rounding.
     """
 
-    objective: Named = Named(name="dpo")
-    learning_rate: float = Field(default=1e-5, gt=0)
-    epochs: float = Field(default=1.0, gt=0)
-    batch_size: int = Field(default=128, gt=0)
-    micro_batch_size: int = Field(default=4, gt=0)
-    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    max_length: int = Field(default=8192, gt=0)
-    gradient_checkpointing: bool = False
-    quantization: Literal["nf4"] | None = None
-    checkpoint_steps: int = Field(default=20, gt=0)
-    tracker: Literal["tensorboard", "wandb", "trackio"] | None = None
-    together: bool = False
-    lora: Lora = Lora()
+    objective: Named = Field(
+        default=Named(name="dpo"),
+        description=(
+            "What is minimised, by its name or with options; options may also be given as keys of this section."
+        ),
+    )
+    learning_rate: float = Field(
+        default=1e-5, gt=0, description="The peak, after a linear warm-up; then cosine decay to zero."
+    )
+    epochs: float = Field(default=1.0, gt=0, description="Times through the pairs.")
+    batch_size: int = Field(
+        default=128, gt=0, description="Pairs (or other rows) per optimiser step, over all processes."
+    )
+    micro_batch_size: int = Field(
+        default=4, gt=0, description="Pairs held in memory at once; changes memory and speed."
+    )
+    warmup_ratio: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
+    max_length: int = Field(
+        default=8192,
+        gt=0,
+        description=(
+            "Tokens of prompt and answer; longer answers are cut, pairs whose prompt leaves no room are dropped."
+        ),
+    )
+    gradient_checkpointing: bool = Field(default=False, description="Recompute activations: less memory, more time.")
+    quantization: Literal["nf4"] | None = Field(default=None, description="`nf4`: the frozen base in 4 bits (QLoRA).")
+    checkpoint_steps: int = Field(
+        default=20, gt=0, description="Optimiser steps between checkpoints; a killed training continues from the last."
+    )
+    tracker: Literal["tensorboard", "wandb", "trackio"] | None = Field(
+        default=None, description="Where progress is reported to, beside `metrics.jsonl`, which is always written."
+    )
+    together: bool = Field(
+        default=False,
+        description="Train the deltas of a domain over one base in memory; each comes out as alone, to rounding.",
+    )
+    lora: Lora = Field(default=Lora(), description="The adapter's shape.")
 
     @model_validator(mode="before")
     @classmethod

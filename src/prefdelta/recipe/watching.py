@@ -16,8 +16,10 @@ class Watch(Config):
     They choose nothing. Only ``test`` items are used, answered as ``sampling`` says and without search.
     """
 
-    benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
-    sampling: Sampling = Sampling()
+    benchmarks: tuple[Benchmark, ...] = Field(
+        min_length=1, description="The watched tasks, of which only `test` items are used."
+    )
+    sampling: Sampling = Field(default=Sampling(), description="How their questions are answered.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Watch:
