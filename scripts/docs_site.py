@@ -1,11 +1,12 @@
 """Hooks of MkDocs: pages generated from the code, and links that leave the documentation.
 
 The start page is README.md. The pages of commands and methods are what ``--help`` and ``prefdelta methods NAME`` print,
-and that of recipe keys is what checks recipes, so that they cannot be out of date.
+and that of recipe keys is what checks recipes, so that they cannot be out of date. A notebook becomes a page.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from io import StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from prefdelta.cli.methods import print_method
 from prefdelta.merging.learned.methods import LEARNED
 from prefdelta.merging.registry import METHODS
 from recipe_keys import recipe_keys_page
+from run_notebook import page as notebook_page
 
 ROOT = Path(__file__).parents[1]
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)]*)?\)")
@@ -73,6 +75,9 @@ def on_files(files: Any, config: Any) -> Any:
     }
     for path, page in made.items():
         files.append(File.generated(config, path, content=page()))
+    for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        content = notebook_page(json.loads(notebook.read_text(encoding="utf-8")))
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=content))
     return files
 
 
@@ -86,6 +91,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         target = (here / path).resolve()
         if target == ROOT / "README.md":
             return f"[{text}]({'../' * place.count('/')}index.md{anchor})"
+        if target.suffix == ".ipynb":
+            return f"[{text}]({path.removesuffix('.ipynb')}.md{anchor})"
         if target.is_relative_to(ROOT / "docs") and (target.exists() or place != "index.md"):
             return match[0]
         name = path.removeprefix("../").removeprefix("../")
