@@ -1,7 +1,7 @@
 """Run a notebook's code cells in order in this process, and keep what they print: no Jupyter is needed.
 
-``python scripts/run_notebook.py docs/notebooks/first-merge.ipynb`` writes the outputs into the file. It runs in a folder of
-its own, which is removed. What libraries write to the standard error (progress bars) is not kept.
+``python scripts/run_notebook.py docs/notebooks/first-merge.ipynb`` writes the outputs into the file. It runs in a
+folder of its own, which is removed. What libraries write to the standard error (progress bars) is not kept.
 """
 
 from __future__ import annotations
