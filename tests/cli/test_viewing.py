@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -147,12 +148,24 @@ def test_an_evaluation_shows_its_answers_and_questions(evaluations: list[Path], 
     assert "max_new_tokens: 32" in (tmp_path / "view" / "settings.yaml").read_text()
 
 
+def test_the_command_that_is_shown_makes_the_same_again(
+    evaluations: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = collect(evaluations[0]).command
+    program, *words = shlex.split(shown)
+    assert program == "prefdelta"
+    assert command(*words) == 0
+    assert hashes(tmp_path / evaluations[0].name) == hashes(evaluations[0])
+
+
 def test_two_runs_are_compared_as_the_command_does(evaluations: list[Path], tmp_path: Path) -> None:
     assert command("compare", *evaluations, "--json", tmp_path / "told.json") == 0
     told = json.loads((tmp_path / "told.json").read_text())
     shown = two_runs_view(*evaluations)
     assert shown.results.to_json() == told
     assert list(shown.sentences) == [told["verdict"]]
+    assert shown.command == f"prefdelta compare {evaluations[0].name} {evaluations[1].name}"
     (row,) = shown.tables[0].rows
     (benchmark,) = told["benchmarks"]
     assert list(row[1:4]) == [benchmark["difference"], benchmark["low"], benchmark["high"]]

@@ -18,8 +18,10 @@ import typer
 
 from prefdelta.cli.help import Commands
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.invocation import invoked
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_RUNS = ("run", "demo", "real")  # their folders hold a recipe, which tells more than a command
 _AGAIN = 0.1  # seconds until a lost interrupt comes again
 
 app = typer.Typer(
@@ -84,7 +86,8 @@ def main() -> None:
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        with interrupts_heard():
+        words = sys.argv[1:]
+        with interrupts_heard(), invoked(() if words[:1] and words[0] in _RUNS else words):
             app()
     except PrefdeltaError as error:
         _fail(str(error), 2)

@@ -28,12 +28,14 @@ def compare(
     """Say which of two runs on the same items is better, and whether that could be chance."""
 
     from prefdelta.core.files import readable_json
+    from prefdelta.core.invocation import command
     from prefdelta.core.outputs import check_file, write_output
     from prefdelta.evaluation import comparison
 
     if json:
         check_file(json, inputs=[run_a, run_b], overwrite=overwrite)
     found = comparison.compare(*comparison.read_runs(run_a, run_b))
+    found = found.model_copy(update={"command": list(command())})
     if json:
         write_output(json, readable_json(found.to_json()), inputs=[run_a, run_b], overwrite=overwrite)
     _print_comparison(found, terminal())

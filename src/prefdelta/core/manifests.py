@@ -11,6 +11,7 @@ from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import file_digest, write_json
+from prefdelta.core.invocation import command
 from prefdelta.core.records import digest
 
 MANIFEST = "manifest.json"
@@ -36,6 +37,11 @@ def seal(working: Path, about: Mapping[str, Any]) -> str:
     told = {"schema": SCHEMA, **about, "content": content, "files": files, "bytes": sizes}
     write_json(working / MANIFEST, {**told, "digest": digest(told)})
     return content
+
+
+def asked_by() -> dict[str, Any]:
+    """The entry of a manifest that tells the command; empty where the output was not asked for by one of its own."""
+    return {"command": list(words)} if (words := command()) else {}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

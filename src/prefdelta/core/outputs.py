@@ -20,7 +20,7 @@ from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import replace_bytes
-from prefdelta.core.manifests import KEY, MANIFEST, files_in, foreign_files, read_manifest, seal
+from prefdelta.core.manifests import KEY, MANIFEST, asked_by, files_in, foreign_files, read_manifest, seal
 from prefdelta.core.names import list_names
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of a file system that knows none: nothing is held there
@@ -134,7 +134,7 @@ def staged_folder(
             yield working
             # A folder in one that is being made needs no manifest of its own: that one's will list its files.
             if not any((parent / KEY).is_file() for parent in target.parents):
-                seal(working, {"versions": {"prefdelta": metadata.version("prefdelta")}})
+                seal(working, {**asked_by(), "versions": {"prefdelta": metadata.version("prefdelta")}})
             publish(working, target)
         finally:
             discard_working(target, keep=key is not None)

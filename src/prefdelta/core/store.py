@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.manifests import damage, foreign_files, read_manifest, seal, versions
+from prefdelta.core.manifests import asked_by, damage, foreign_files, read_manifest, seal, versions
 from prefdelta.core.names import list_names
 from prefdelta.core.outputs import (
     check_output,
@@ -157,7 +157,7 @@ class Store:
             resumed = open_working(target, key, resume=resume)
             make(working_folder(target))
             made_of = {"stage": stage, "key": key, "config": config, "inputs": self._described(inputs)}
-            content = seal(working_folder(target), {**made_of, "versions": versions()})
+            content = seal(working_folder(target), {**made_of, **asked_by(), "versions": versions()})
             publish(working_folder(target), target)
         except BaseException as error:
             discard_working(target, keep=resume)

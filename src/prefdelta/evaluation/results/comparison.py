@@ -52,3 +52,4 @@ class ComparisonResults(Results):
     benchmarks: list[BenchmarkComparison]
     overall: BenchmarkComparison | None
     verdict: str
+    command: list[str] | None = Field(default=None, description="the words of the command that compared them")

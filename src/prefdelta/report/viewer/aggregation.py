@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from prefdelta.core.store import Store
 from prefdelta.evaluation.results import AggregationResults, Compared, Domain, ScaleGrid
 from prefdelta.recipe import Recipe
 from prefdelta.report.headline import headlines
+from prefdelta.report.viewer.commands import command_line
 from prefdelta.report.viewer.pairs import collect_pairs
 from prefdelta.report.viewer.process import collect_process
 from prefdelta.report.viewer.questions import questions
@@ -42,7 +42,7 @@ def aggregation_view(root: Path, results: AggregationResults) -> RunView:
         sentences=headlines(results),
         seeds=results.seeds,
         notes=notes,
-        command=f"prefdelta run recipe.yaml -o {shlex.quote(f'runs/{recipe.name}')}",
+        command=command_line(["run", "recipe.yaml", "-o", f"runs/{recipe.name}"]),
         settings=recipe,
         domains=domains,
         charts=[_chart(store, name, domain, results.seeds) for name, domain in results.domains.items()],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from prefdelta.core.invocation import told
 from prefdelta.core.manifests import read_manifest
 from prefdelta.core.records import Item, Record
 from prefdelta.evaluation.comparison import compare, read_runs
@@ -20,6 +21,7 @@ from prefdelta.evaluation.results import (
 from prefdelta.recipe import Recipe
 from prefdelta.report.results import read_results
 from prefdelta.report.viewer.aggregation import aligned
+from prefdelta.report.viewer.commands import command_line
 from prefdelta.report.viewer.questions import questions
 from prefdelta.report.viewer.recipes import read_recipe
 from prefdelta.report.viewer.single import evaluated
@@ -36,6 +38,7 @@ def two_runs_view(first: Path, second: Path) -> RunView:
     """
     runs = read_runs(first, second)
     results = compare(*runs)
+    results = results.model_copy(update={"command": list(told(["compare", str(first), str(second)]))})
     notes: list[str] = []
     known = runs[0].seeds[0]
     asked = next(filter(any, (_questions(path, known, notes) for path in (first, second))), [None] * len(known))
@@ -88,6 +91,7 @@ def comparison_view(results: ComparisonResults, path: Path) -> RunView:
         results=results,
         sentences=[results.verdict],
         seeds=[0],
+        command=command_line(results.command) if results.command else "",
         tables=[TableView("B against A", _COLUMNS, rows, interval=(1, 2, 3))],
         reads=[path],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from prefdelta.core.store import Store
 from prefdelta.evaluation.results import FusionResults, Interval
 from prefdelta.recipe.fusion import FusionRecipe
 from prefdelta.report.viewer.aggregation import aligned
+from prefdelta.report.viewer.commands import command_line
 from prefdelta.report.viewer.process import collect_process
 from prefdelta.report.viewer.questions import questions
 from prefdelta.report.viewer.recipes import read_recipe
@@ -44,7 +44,7 @@ def fusion_view(root: Path, results: FusionResults) -> RunView:
         ],
         seeds=results.seeds,
         notes=notes,
-        command=f"prefdelta run recipe.yaml -o {shlex.quote(f'runs/{results.recipe}')}",
+        command=command_line(["run", "recipe.yaml", "-o", f"runs/{results.recipe}"]),
         settings=recipe,
         domains=[_domain(Store(root, journal=False), results, recipe, notes)],
         tables=[

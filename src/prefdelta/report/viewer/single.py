@@ -12,6 +12,7 @@ from prefdelta.core.records import Item, Record, read_rows
 from prefdelta.evaluation.results import EvaluationResults, JudgedResults
 from prefdelta.evaluation.score_table import ScoreTable
 from prefdelta.recipe import Benchmark, Search, configure
+from prefdelta.report.viewer.commands import command_of
 from prefdelta.report.viewer.questions import questions
 from prefdelta.report.viewer.view import Cell, DomainView, ModelView, RunView, TableView
 
@@ -31,6 +32,7 @@ def evaluation_view(root: Path, results: EvaluationResults) -> RunView:
         sentences=[f"{name} scores {results.score:.1f} % on {len(records)} items of {', '.join(results.tasks)}."],
         seeds=[results.seed],
         notes=notes,
+        command=command_of(root),
         settings=config,
         domains=[_answers(root.resolve().name, name, "model", records, evaluated(config, records, notes))],
         reads=[root],
@@ -61,6 +63,7 @@ def judged_view(root: Path, results: JudgedResults) -> RunView:
         sentences=[f"{results.judge} judged {results.counts.get('judged', 0)} answers of {results.model}{against}."],
         seeds=[0],
         notes=[f"{count} judgements were refused: {reason}." for reason, count in results.refused.items()],
+        command=command_of(root),
         domains=domains,
         tables=[TableView("Scores and counts", ["measure", "value"], rows)],
         reads=[root],

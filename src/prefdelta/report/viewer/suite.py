@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from prefdelta.core.records import Record
 from prefdelta.core.store import Store
 from prefdelta.evaluation.results import Interval, SuiteResults
 from prefdelta.recipe.suite import SuiteRecipe
+from prefdelta.report.viewer.commands import command_line
 from prefdelta.report.viewer.process import collect_process
 from prefdelta.report.viewer.recipes import read_recipe
 from prefdelta.report.viewer.view import Cell, Chart, Curve, DomainView, ModelView, RunView, TableView
@@ -57,7 +57,7 @@ def suite_view(root: Path, results: SuiteResults) -> RunView:
             f"of {len(results.methods)} methods."
         ],
         seeds=results.seeds,
-        command=f"prefdelta run recipe.yaml -o {shlex.quote(f'runs/{results.recipe}')}",
+        command=command_line(["run", "recipe.yaml", "-o", f"runs/{results.recipe}"]),
         settings=read_recipe(root, SuiteRecipe),
         domains=[_domain(Store(root, journal=False), results)],
         charts=_sweep(results),

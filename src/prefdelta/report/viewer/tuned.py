@@ -8,6 +8,7 @@ from pathlib import Path
 from prefdelta.core.jsonl import read_objects
 from prefdelta.merging.learned.report import LearningReport
 from prefdelta.merging.tuning.record import Tried, TuningRecord
+from prefdelta.report.viewer.commands import command_of
 from prefdelta.report.viewer.view import Cell, Chart, Curve, RunView, TableView
 
 _LOG = "learning.jsonl"
@@ -50,6 +51,7 @@ def tuning_view(root: Path, results: TuningRecord) -> RunView:
         sentences=sentences,
         seeds=[results.seed],
         notes=[*(f"Do not trust this yet: {doubt}." for doubt in results.doubts), *results.warnings],
+        command=command_of(root),
         settings={"by": results.by, "split": results.split, "sampling": dict(results.sampling)},
         charts=_trial_chart(results, measure, unit),
         tables=[TableView("All merges that were tried, best first", columns, rows)],
@@ -108,6 +110,7 @@ def learned_view(root: Path, results: LearningReport) -> RunView:
             f"{results.first_total:.4f} to {results.last_total:.4f}."
         ],
         seeds=[results.seed],
+        command=command_of(root),
         settings=dict(results.settings),
         charts=[Chart("Learning", "step", ["objective"], ["objective"], curves)],
         tables=[

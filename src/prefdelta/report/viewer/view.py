@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.records import Item, Pair, Record
+from prefdelta.recipe.base import BaseRecipe
 from prefdelta.report.results import AnyResults
 from prefdelta.report.viewer.process import ProcessView
 
@@ -166,4 +167,4 @@ class RunView:
     @property
     def settings_file(self) -> str:
         """What the file of the settings is called: a recipe is one that the command takes."""
-        return "recipe.yaml" if self.command else "settings.yaml"
+        return "recipe.yaml" if isinstance(self.settings, BaseRecipe) else "settings.yaml"

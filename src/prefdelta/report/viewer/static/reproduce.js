@@ -14,7 +14,7 @@ Viewer.views.reproduce = {
       run.live ? make("p", {}, "The run is at work and has no results yet.") : make("p", {}, "The numbers are in ", results, ". ",
         run.settings ? ["Every setting is in ", make("a", { href: run.settingsFile }, run.settingsFile),
           "; absolute paths are shown by their last part."] : null),
-      run.settings ? [make("h2", {}, run.command ? "Recipe" : "Settings"),
+      run.settings ? [make("h2", {}, run.settingsFile === "recipe.yaml" ? "Recipe" : "Settings"),
         make("pre", { tabindex: "0" }, make("code", { id: "recipe" }, run.settings))] : null);
   },
 };
