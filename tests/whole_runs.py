@@ -36,8 +36,8 @@ def hashes(root: Path) -> dict[str, str]:
 def run_apart(recipe: Path, root: Path, stage: str = "", moment: str = "") -> int | None:
     """The exit code of a process that runs a recipe; with a stage, it kills itself at the first such moment.
 
-    ``moment`` is ``publish`` (an artifact of the stage is complete but not yet in place) or ``progress`` (a unit of
-    the stage has reported some progress).
+    ``stage`` may also be the name of a unit. ``moment`` is ``publish`` (an artifact of the stage is complete but not
+    yet in place) or ``progress`` (a unit of the stage has reported some progress).
     """
 
     def work() -> None:
@@ -92,7 +92,7 @@ def _arm(stage: str, moment: str) -> None:
     made: list[run.RunContext] = []
 
     def watched(self: store.Store, name: str, **arguments: Any) -> store.Artifact:
-        if arguments["stage"] == stage:
+        if stage in (arguments["stage"], name):
             if moment == "publish":
                 store.publish = _die  # type: ignore[assignment]
             else:

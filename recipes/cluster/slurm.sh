@@ -18,6 +18,7 @@ RECIPE=recipes/pda-reasoning-qwen3-8b.yaml RUN=runs/pda-reasoning  # <-
 HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
   ray symmetric-run --address "$HEAD:6379" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
-  prefdelta run "$RECIPE" -o "$RUN" --executor "ray:$HEAD:6379" &
+  prefdelta run "$RECIPE" -o "$RUN" --executor "ray:$HEAD:6379" \
+    --set resources.responses.shards=8 --set resources.test.shards=8 &
 trap 'kill -TERM $!' TERM
 wait

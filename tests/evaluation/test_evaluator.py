@@ -19,6 +19,7 @@ from prefdelta.agent.retrieval import Bm25Index
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Document, Item, Record, Sample, read_rows
+from prefdelta.core.shard import Shard
 from prefdelta.evaluation import backends
 from prefdelta.evaluation import evaluator as module
 from prefdelta.evaluation.evaluator import Evaluator, Job
@@ -210,6 +211,19 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     assert len(scored) == 20
     assert (broken / "records.jsonl").read_bytes() == (whole / "records.jsonl").read_bytes()
     assert read_rows(whole / "records.jsonl", Record) == evaluator.evaluate(adapter, 1.0, ITEMS, SCORERS, SAMPLING)
+
+
+def test_shards_in_order_are_the_whole(tmp_path: Path, adapter: Path) -> None:
+    evaluator = Evaluator(loaded())
+    evaluator.evaluate_to_folder(tmp_path / "whole", adapter, 1.0, ITEMS, SCORERS, SAMPLING)
+    parts = []
+    for number in range(4):
+        evaluator.evaluate_to_folder(
+            tmp_path / str(number), adapter, 1.0, ITEMS, SCORERS, SAMPLING, shard=Shard(number, 4)
+        )
+        parts.append((tmp_path / str(number) / "records.jsonl").read_bytes())
+    assert b"".join(parts) == (tmp_path / "whole" / "records.jsonl").read_bytes()
+    assert sorted(map(bool, parts)) == [False, True, True, True]  # there are three groups
 
 
 @pytest.mark.parametrize("place", [10, 400, -2])

@@ -17,8 +17,10 @@ from prefdelta.experiments.execution.scheduler import RESUBMISSIONS, Executor, F
 from prefdelta.experiments.unit import Unit
 
 
-def unit(name: str, *inputs: str) -> Unit:
-    return Unit(name, "stage", {}, {needed: needed for needed in inputs}, make=lambda *_: pytest.fail("made here"))
+def unit(name: str, *inputs: str, shards: int = 0) -> Unit:
+    parts = tuple(unit(f".shards/{name}/{number}", *inputs) for number in range(shards))
+    needed = {name: name for name in inputs}
+    return Unit(name, "stage", {}, needed, make=lambda *_: pytest.fail("made here"), shards=parts)
 
 
 class Reports(Executor):
@@ -35,7 +37,7 @@ class Reports(Executor):
         return len(self._out) < self._room
 
     def submit(self, unit: Unit, inputs: Mapping[str, Artifact]) -> None:
-        assert set(inputs) == set(unit.inputs.values())
+        assert set(inputs) == {*unit.inputs.values(), *(shard.name for shard in unit.shards)}
         assert self.free()
         self.handed.append(unit.name)
         self._out.append(unit.name)
@@ -53,12 +55,13 @@ def test_all_units_are_made_after_their_inputs_whatever_is_lost(seed: int, tmp_p
     units: list[Unit] = []
     for number in range(30):
         names = [each.name for each in units]
-        units.append(unit(f"u{number}", *draw.sample(names, min(len(names), draw.randrange(3)))))
+        needed = draw.sample(names, min(len(names), draw.randrange(3)))
+        units.append(unit(f"u{number}", *needed, shards=draw.choice((0, 0, 2, 3))))
     executor = Reports(draw.randrange(1, 5), 0.4, draw)
     made = execute(units, Store(tmp_path), executor, Display(None))
     assert list(made) == [each.name for each in units]
     times = Counter(executor.handed)
-    assert set(times) == set(made)
+    assert set(times) == {part.name for each in units for part in (each, *each.shards)}
     journal = tmp_path / "journal.jsonl"
     lost = len(journal.read_text().splitlines()) if journal.is_file() else 0
     assert sum(times.values()) - len(times) == lost > 0
@@ -69,6 +72,23 @@ def test_the_longest_chain_goes_first(tmp_path: Path) -> None:
     executor = Reports(1, 0.0, random.Random(0))
     execute(units, Store(tmp_path), executor, Display(None))
     assert executor.handed == ["first", "second", "alone", "third"]
+
+
+def test_shards_go_side_by_side_and_before_shorter_chains(tmp_path: Path) -> None:
+    units = [unit("alone"), unit("first", shards=3), unit("second", "first")]
+    executor = Reports(2, 0.0, random.Random(0))
+    execute(units, Store(tmp_path), executor, Display(None))
+    assert set(executor.handed[:2]) < set(executor.handed[:3]) == {f".shards/first/{number}" for number in range(3)}
+    assert executor.handed.index("first") < executor.handed.index("second")
+
+
+def test_the_shards_of_what_is_there_are_not_made(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    whole = unit("whole", shards=3)
+    store.build("whole", stage="stage", config={"externals": {}}, inputs={}, make=lambda work: None)
+    executor = Reports(2, 0.0, random.Random(0))
+    assert list(execute([whole, unit("next", "whole")], store, executor, Display(None))) == ["whole", "next"]
+    assert executor.handed == ["next"]
 
 
 def test_a_unit_that_is_lost_again_and_again_and_one_that_fails_are_told(tmp_path: Path) -> None:

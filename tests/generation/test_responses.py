@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item, Sample, Span, read_rows, write_rows
+from prefdelta.core.shard import Shard
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import Request
-from prefdelta.generation.responses import import_responses, sample_responses
+from prefdelta.generation.responses import import_responses, join_responses, sample_responses
 from prefdelta.recipe import Imported, Sampling
 from tiny import tiny_model, tiny_tokenizer
 
@@ -26,11 +28,12 @@ class Killed(BaseException):
 
 
 class Mortal:
-    """A sampler that dies after some shards."""
+    """A sampler that dies after some groups."""
 
-    def __init__(self, sampler: TransformersSampler, shards: int) -> None:
+    def __init__(self, sampler: TransformersSampler, groups: int) -> None:
         self._sampler = sampler
-        self._left = shards
+        self._left = groups
+        self.together = sampler.together
 
     def describe(self) -> Mapping[str, Any]:
         return self._sampler.describe()
@@ -61,19 +64,57 @@ def test_responses_are_in_the_order_of_the_items(sampler: TransformersSampler, t
     assert list(_content(tmp_path)) == ["responses.jsonl"]
 
 
-@pytest.mark.parametrize("shards", [0, 1, 2])
-def test_a_killed_run_ends_with_the_same_bytes(sampler: TransformersSampler, tmp_path: Path, shards: int) -> None:
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_a_killed_run_ends_with_the_same_bytes(sampler: TransformersSampler, tmp_path: Path, groups: int) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
     sample_responses(ITEMS, sampler, whole, seed=3)
     with pytest.raises(Killed):
-        sample_responses(ITEMS, Mortal(sampler, shards), broken, seed=3)
+        sample_responses(ITEMS, Mortal(sampler, groups), broken, seed=3)
     log = broken / "answers.kept-rows"
-    assert (len(log.read_text().splitlines()) if shards else 0) == 12 * shards
-    rest = Mortal(sampler, 3 - shards)  # would die if a finished shard were sampled again
+    assert (len(log.read_text().splitlines()) if groups else 0) == 12 * groups
+    rest = Mortal(sampler, 3 - groups)  # would die if a finished group were sampled again
     sample_responses(ITEMS, rest, broken, seed=3)
     assert _content(broken) == _content(whole)
+
+
+@pytest.mark.parametrize("degree", [0, 1])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_joined_shards_are_the_whole(tmp_path: Path, degree: int, count: int) -> None:
+    """Thirty questions are three groups of twelve: the last of five shards that hold any is the fifth."""
+    sampling = SAMPLING.model_copy(update={"temperature": degree})
+    sampler = TransformersSampler(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False), sampling)
+    folders = [tmp_path / name for name in ("whole", "joined", *map(str, range(count)))]
+    for folder in folders:
+        folder.mkdir()
+    whole, joined, *shards = folders
+    sample_responses(ITEMS, sampler, whole, seed=3)
+    for number, folder in enumerate(shards):
+        sample_responses(ITEMS, sampler, folder, seed=3, shard=Shard(number, count))
+    join_responses(joined, shards)
+    assert _content(joined) == _content(whole)
+    assert [len(read_rows(folder / "responses.jsonl", Sample)) for folder in shards] == {
+        2: [12, 18],
+        3: [12, 12, 6],
+        5: [0, 12, 0, 12, 6],
+    }[count]
+
+
+def test_what_was_declined_and_what_an_engine_notes_is_joined_too(tmp_path: Path) -> None:
+    shards = [tmp_path / name for name in "abc"]
+    for folder in shards:
+        folder.mkdir()
+        write_rows(folder / "responses.jsonl", [])
+    (shards[0] / "declined.jsonl").write_text('{"item":"a"}\n')
+    (shards[2] / "declined.jsonl").write_text('{"item":"c"}\n')
+    (shards[0] / "server.json").write_text('{"unnamed_ends": 2}')
+    (shards[1] / "server.json").write_text('{"fields": {"seed": "left out"}, "unnamed_ends": 1}')
+    (joined := tmp_path / "joined").mkdir()
+    join_responses(joined, shards)
+    assert (joined / "declined.jsonl").read_text() == '{"item":"a"}\n{"item":"c"}\n'
+    notes = json.loads((joined / "server.json").read_text())
+    assert notes == {"fields": {"seed": "left out"}, "unnamed_ends": 3}
 
 
 def test_the_seed_changes_answers(sampler: TransformersSampler, tmp_path: Path) -> None:
@@ -93,7 +134,7 @@ def test_a_line_torn_by_a_kill_is_sampled_again(sampler: TransformersSampler, tm
         sample_responses(ITEMS, Mortal(sampler, 2), broken, seed=3)
     log = broken / "answers.kept-rows"
     log.write_bytes(log.read_bytes()[:-cut])
-    sample_responses(ITEMS, Mortal(sampler, 2), broken, seed=3)  # the torn shard and the last one
+    sample_responses(ITEMS, Mortal(sampler, 2), broken, seed=3)  # the torn group and the last one
     assert _content(broken) == _content(whole)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,14 @@ def replace_bytes(path: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def concatenate(path: Path, parts: Iterable[Path]) -> None:
+    """Write a file that holds the content of others, one after the other."""
+    with path.open("wb") as whole:
+        for part in parts:
+            with part.open("rb") as handle:
+                shutil.copyfileobj(handle, whole)
 
 
 def exists(path: str) -> bool:

@@ -239,6 +239,18 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def remove_ours(folder: Path) -> None:
+    """Remove all folders of ours in a folder, at any depth, finished or begun; and the folder, if nothing is left."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            if (path / KEY).is_file() or (read_manifest(path) is not None and not foreign_files(path)):
+                _remove(path)
+            else:
+                remove_ours(path)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _check_ours(folder: Path, marker: str) -> None:
     # A working folder has its key until it is sealed, and its manifest afterwards; killed at once, it is empty.
     marked = any((folder / name).is_file() for name in (marker, MANIFEST))

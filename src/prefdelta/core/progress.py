@@ -70,6 +70,11 @@ class Display:
         """Say something above the bars, where they are shown."""
         self._progress.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
+    def more(self, units: int) -> None:
+        """The run has more units than was known."""
+        self._count += units
+        self._progress.update(self._total, total=self._count)
+
     def finish(self) -> None:
         """A unit is made."""
         self._progress.advance(self._total)

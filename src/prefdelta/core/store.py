@@ -31,10 +31,12 @@ from prefdelta.core.outputs import (
     publish,
     recover,
     refusal,
+    remove_ours,
     set_aside,
     working_folder,
 )
 from prefdelta.core.records import digest, to_json
+from prefdelta.core.shard import SHARDS
 
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"
@@ -169,6 +171,11 @@ class Store:
             raise
         self.log(event="built", artifact=name, stage=stage, seconds=round(time.time() - started, 3), resumed=resumed)
         return Artifact(target, content)
+
+    def discard_shards(self) -> None:
+        """Remove all shards, finished or begun: what they are parts of is made."""
+        if (self.root / SHARDS).is_dir():
+            remove_ours(self.root / SHARDS)
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the run directory, so that no second process writes to it; the lock ends with the process.

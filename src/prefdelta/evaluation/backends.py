@@ -30,6 +30,11 @@ _PROBES = 4
 class Backend(Protocol):
     """Gives answers of a base model and of its variants."""
 
+    @property
+    def batched(self) -> bool:
+        """Whether it computes the requests that it is given at once in batches, whose members round alike."""
+        ...
+
     def variant(
         self, adapter: Path | LoraAdapter | str | None, scale: float, probes: Sequence[Item]
     ) -> AbstractContextManager[SamplerFor]:
@@ -43,6 +48,8 @@ class Backend(Protocol):
 
 class LocalBackend:
     """A base model in memory."""
+
+    batched = True
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded

@@ -34,6 +34,8 @@ class VllmBackend:
         folder: where a variant's adapter lies, with all scaling in its factors, as long as it is needed.
     """
 
+    batched = False  # it makes up batches of its own, which change from time to time
+
     def __init__(self, ref: ModelRef, start: Callable[[int], VllmProcess], folder: Path) -> None:
         self._ref = ref
         self._start = start

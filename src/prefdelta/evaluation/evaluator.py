@@ -16,6 +16,7 @@ from prefdelta.core.files import replace_text
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item, Record, Sample, check_number, digest, to_json
 from prefdelta.core.resumable_rows import ResumableRows
+from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.evaluation.backends import Backend, LocalBackend
 from prefdelta.evaluation.score_table import BEHAVIOUR
 from prefdelta.evaluation.scoring import Score, answer_start, score_all
@@ -41,7 +42,8 @@ class Scoring(Protocol):
 
 Progress = Callable[[int, int], None]
 
-_SHARD_BATCHES = 8
+GROUP_BATCHES = 8
+"""So many batches in a row are a group: they are answered, scored and kept at once."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class Evaluator:
         Raises:
             PrefdeltaError: the adapter does not fit the base, or changes nothing although it is not zero.
         """
-        shards = _shards_of(_jobs(items, scorers, sampling, search))
-        return [record for _, records in self._run(adapter, scale, shards, scorers, seed, ()) for record in records]
+        groups = _groups_of(_jobs(items, scorers, sampling, search))
+        return [record for _, records in self._run(adapter, scale, groups, scorers, seed, ()) for record in records]
 
     def evaluate_to_folder(
         self,
@@ -113,51 +115,54 @@ class Evaluator:
         *,
         seed: int = 0,
         progress: Progress | None = None,
+        shard: Shard = WHOLE,
     ) -> None:
         """:meth:`evaluate`, written to ``records.jsonl`` in ``folder`` and resumable.
 
-        Records are kept in ``records.kept-rows``, shard by shard; a run that was killed skips the finished ones and
+        Records are kept in ``records.kept-rows``, group by group; a run that was killed skips the finished ones and
         ends with the same bytes as one that was not. The file goes when the artifact is complete. ``progress`` is
-        called with the number of items answered and in all, also within a shard.
+        called with the number of items answered and in all, also within a group. Only the part ``shard`` is
+        answered; the parts' files, one after the other, are the file of the whole.
         """
-        shards = _shards_of(_jobs(items, scorers, sampling, search))
+        jobs = _jobs(items, scorers, sampling, search)
+        groups = shard.of(_groups_of(jobs)) if self._backend.batched else _groups_of(shard.of(jobs))
         rows = ResumableRows(folder / "records.kept-rows")
-        done = {number for number in range(len(shards)) if str(number) in rows.found}
-        finished, total = sum(len(shards[number]) for number in done), sum(map(len, shards))
+        done = {number for number in range(len(groups)) if str(number) in rows.found}
+        finished, total = sum(len(groups[number]) for number in done), sum(map(len, groups))
 
         def within(answered: int) -> None:
             if progress is not None:
                 progress(finished + answered, total)
 
-        for number, records in self._run(adapter, scale, shards, scorers, seed, done, within):
+        for number, records in self._run(adapter, scale, groups, scorers, seed, done, within):
             rows.add([(str(number), records)])
             finished += len(records)
             if progress is not None:
                 progress(finished, total)
-        records = [record for number in range(len(shards)) for record in rows.found[str(number)]]
+        records = [record for number in range(len(groups)) for record in rows.found[str(number)]]
         replace_text(folder / "records.jsonl", "".join(to_json(record) + "\n" for record in records))
 
     def _run(
         self,
         adapter: Path | LoraAdapter | str | None,
         scale: float,
-        shards: Sequence[Sequence[Job]],
+        groups: Sequence[Sequence[Job]],
         scorers: Mapping[str, str | Named | Scoring],
         seed: int,
         done: Container[int],
         within: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[int, list[Record]]]:
-        """Yield (shard number, its records) for each shard that is not done yet.
+        """Yield (group number, its records) for each group that is not done yet.
 
-        ``within`` is called with the number of answers that there are to a shard, until it has them all.
+        ``within`` is called with the number of answers that there are to a group, until it has them all.
         """
-        todo = [number for number in range(len(shards)) if number not in done]
+        todo = [number for number in range(len(groups)) if number not in done]
         if not todo:
             return
-        probes = [job.item for job in shards[todo[0]]]
+        probes = [job.item for job in groups[todo[0]]]
         with self._backend.variant(adapter, scale, probes) as sampler_for:
             for number in todo:
-                jobs = shards[number]
+                jobs = groups[number]
                 requests = [Request(job.item, _request_seed(seed, job)) for job in jobs]
                 answers = _answers(sampler_for(jobs[0].sampling, jobs[0].search), requests, within)
                 yield number, self._records(jobs, answers, scorers)
@@ -209,18 +214,18 @@ def _jobs(
     return jobs
 
 
-def _shards_of(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs in their order, cut into shards whose jobs are all drawn alike.
+def _groups_of(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in their order, cut into groups whose jobs are all drawn alike.
 
-    Shards do not depend on what was done before, because the numbers of a batch may differ in the last bit with the
+    Groups do not depend on what was done before, because the numbers of a batch may differ in the last bit with the
     batch's composition.
     """
-    shards = []
+    groups = []
     for _, alike in groupby(jobs, key=lambda job: (job.sampling, job.search is None)):
         rows = list(alike)
-        size = _SHARD_BATCHES * rows[0].sampling.batch_size
-        shards += [rows[begin : begin + size] for begin in range(0, len(rows), size)]
-    return shards
+        size = GROUP_BATCHES * rows[0].sampling.batch_size
+        groups += [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+    return groups
 
 
 def _record_of(job: Job, sample: Sample, score: Score, scorer: str, shown: Mapping[str, bool]) -> Record:

@@ -32,6 +32,8 @@ _LEVEL = 0.001
 class ServedBackend:
     """A server. A variant is the name of an adapter that it serves; ``None`` is the base, under ``server.model``."""
 
+    batched = False
+
     def __init__(self, server: Server) -> None:
         self._server = server
 

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from prefdelta.agent import protocol_of
 from prefdelta.core.records import Item, Sample, read_rows, write_rows
+from prefdelta.core.shard import WHOLE, Shard, group_count
 from prefdelta.experiments.identity import file_externals, scoring_externals, source_config, source_externals
 from prefdelta.experiments.load import Passed, Sampled, Text, text_of
-from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work, stage_unit
+from prefdelta.experiments.sharding import join_rows
+from prefdelta.experiments.unit import Division, Inputs, MakeShard, RunContext, Unit, Work, stage_unit
 from prefdelta.generation.backends import opened_sampler
+from prefdelta.generation.local import GROUP_BATCHES
 from prefdelta.generation.prompts import draw_prompts
-from prefdelta.generation.responses import import_responses, sample_responses
+from prefdelta.generation.responses import import_responses, join_responses, sample_responses
 from prefdelta.pairs.scoring.programmatic import ProgrammaticScorer
+from prefdelta.pairs.scoring.reward import GROUP_BATCHES as REWARD_BATCHES
 from prefdelta.pairs.scoring.reward import RewardScorer, load_reward
 from prefdelta.pairs.scoring.scores import SCORE_ROWS, import_scores, score_responses
 from prefdelta.recipe import AnySource, Imported, ModelRef, Prompts, Questions, Sampling, Scoring, Search
@@ -62,18 +66,27 @@ def responses_unit(
     imported = isinstance(source, Imported)
     drawn = {} if imported else {"sampling": sampling, "search": search}
     corpus = file_externals(search.corpus, "corpus") if search and not imported else {}
-    work = answered(source, questions.count, questions, sampling, search)
+
+    def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
+        items = read_rows(inputs["prompts"].path / PROMPTS, Item)
+        write_responses(work, items, context, source, sampling, search, shard)
+
     return stage_unit(
         f"responses/{name}",
         config={"source": source_config(source), **drawn},
         inputs={"prompts": prompts},
         externals={**source_externals(source), **corpus},
-        make=lambda work, inputs, context: write_responses(
-            work, read_rows(inputs["prompts"].path / PROMPTS, Item), context, source, sampling, search
-        ),
-        work=work,
+        make=make,
+        work=answered(source, questions.count, questions, sampling, search),
         root=root,
+        division=division_of_answers(source, questions.count, sampling, make) if isinstance(source, ModelRef) else None,
     )
+
+
+def division_of_answers(model: ModelRef, count: int, sampling: Sampling, make: MakeShard) -> Division:
+    """How the answers of a model to ``count`` questions are divided."""
+    together = GROUP_BATCHES * sampling.batch_size if model.engine == "transformers" else 1
+    return Division(group_count(count * sampling.n, together), make, join_responses)
 
 
 def answered(source: AnySource, count: int, questions: Questions, sampling: Sampling, search: Search | None) -> Work:
@@ -94,6 +107,7 @@ def write_responses(
     source: AnySource,
     sampling: Sampling,
     search: Search | None,
+    shard: Shard = WHOLE,
 ) -> None:
     """Prompts, and a model, a server or a file of answers -> ``responses.jsonl``, in the order of the prompts."""
     if isinstance(source, Imported):
@@ -103,7 +117,7 @@ def write_responses(
     with opened_sampler(
         source, sampling, environment, folder=work, load=context.model, release=context.release
     ) as sampler:
-        sample_responses(items, sampler, work, sampling.seed, sampling.n, context.progress)
+        sample_responses(items, sampler, work, sampling.seed, sampling.n, context.progress, shard)
 
 
 def scores_unit(
@@ -114,22 +128,23 @@ def scores_unit(
     ``text`` tells how long the answers may be.
     """
     reward = None if scoring.model is None else Passed(scoring.model, count, text, scoring.max_length, 1)
+
+    def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
+        items = read_rows(inputs["prompts"].path / PROMPTS, Item)
+        samples = read_rows(inputs["responses"].path / RESPONSES, Sample)
+        write_scores(work, items, samples, context, scoring, label, shard)
+
+    division = Division(group_count(count, REWARD_BATCHES * scoring.batch_size), make, join_rows)
     return stage_unit(
         f"scores/{name}",
         config={"scoring": scoring, "label": label},
         inputs={"prompts": prompts, "responses": responses},
         externals=scoring_externals(scoring, label),
-        make=lambda work, inputs, context: write_scores(
-            work,
-            read_rows(inputs["prompts"].path / PROMPTS, Item),
-            read_rows(inputs["responses"].path / RESPONSES, Sample),
-            context,
-            scoring,
-            label,
-        ),
+        make=make,
         reads=() if scoring.path is None else (scoring.path.replace("{source}", label),),
         work=Work(scores=count, disk=count * 64, load=() if reward is None else (reward,)),
         root=root,
+        division=division if reward is not None else None,
     )
 
 
@@ -140,6 +155,7 @@ def write_scores(
     context: RunContext,
     scoring: Scoring,
     source: str,
+    shard: Shard = WHOLE,
 ) -> None:
     """Prompts and answers -> ``scores.jsonl``, in the order of the answers.
 
@@ -150,6 +166,7 @@ def write_scores(
         context: holds one model at a time.
         scoring: who or what scores.
         source: the name of the model that answered, for a file of scores.
+        shard: the part of the answers that a reward model scores.
     """
     if scoring.path is not None:
         write_rows(work / SCORE_ROWS, import_scores(Path(scoring.path.replace("{source}", source)), samples))
@@ -162,4 +179,4 @@ def write_scores(
     scorer = RewardScorer(
         load_reward(scoring.model), batch_size=scoring.batch_size, max_length=scoring.max_length, label=scoring.label
     )
-    score_responses(items, samples, scorer, work, context.progress)
+    score_responses(items, samples, scorer, work, context.progress, shard)

@@ -14,15 +14,17 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Record, read_rows, write_rows
+from prefdelta.core.shard import WHOLE, Shard, group_count
 from prefdelta.evaluation.backends import Backend
 from prefdelta.evaluation.benchmarks import Split, benchmark_pairs, prepare
 from prefdelta.evaluation.engine import VllmBackend
-from prefdelta.evaluation.evaluator import Evaluator
+from prefdelta.evaluation.evaluator import GROUP_BATCHES, Evaluator
 from prefdelta.evaluation.pair_margins import PairMargins, PairRows, pair_records
 from prefdelta.evaluation.served import ServedBackend
 from prefdelta.experiments.identity import benchmark_externals, file_externals
 from prefdelta.experiments.load import Load
-from prefdelta.experiments.unit import Externals, Make, RunContext, Unit, Work, stage_unit
+from prefdelta.experiments.sharding import join_rows
+from prefdelta.experiments.unit import Division, Externals, Make, MakeShard, RunContext, Unit, Work, stage_unit
 from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search, Server
 
 RECORDS = "records.jsonl"
@@ -49,6 +51,7 @@ def evaluation_unit(
     make: Make,
     load: tuple[Load, ...] = (),
     root: str = "",
+    division: Division | None = None,
 ) -> Unit:
     """A unit that evaluates on benchmarks.
 
@@ -64,6 +67,7 @@ def evaluation_unit(
         make: writes the records.
         load: what it asks of the model.
         root: a folder of the run directory.
+        division: how it is divided into shards, if it can be.
     """
     return stage_unit(
         name,
@@ -77,7 +81,17 @@ def evaluation_unit(
         make=make,
         work=Work(samples=samples, disk=samples * RECORD_BYTES, load=load),
         root=root,
+        division=division,
     )
+
+
+def division_of_records(
+    model: ModelRef, asked: Sequence[tuple[Benchmark, int]], sampling: Sampling, make: MakeShard
+) -> Division:
+    """How a model's answers to ``(benchmark, items)`` s are divided; pairs, which are only read, are not."""
+    answers = sum(items for benchmark, items in asked if benchmark.pairs is None)
+    together = GROUP_BATCHES * sampling.batch_size if model.engine == "transformers" else 1
+    return Division(group_count(answers, together), make, join_rows)
 
 
 def evaluate(
@@ -95,6 +109,7 @@ def evaluate(
     held_out: Mapping[str, Path] | None = None,
     cache: Path | None = None,
     rank: int = 0,
+    shard: Shard = WHOLE,
 ) -> None:
     """A model, here or served, on benchmarks -> ``records.jsonl``.
 
@@ -112,15 +127,16 @@ def evaluate(
         held_out: delta -> the file of the pairs that it holds out.
         cache: keeps the base's log-probabilities of pairs.
         rank: the largest of adapters still to come, so that an engine need not start again for them.
+        shard: the part that is done: of the answers its share, and of pairs all or, but for the last, none.
 
     Raises:
         PrefdeltaError: an input cannot be read, or a server is asked about pairs.
     """
     folder.mkdir(exist_ok=True)
     answered = [benchmark for benchmark in benchmarks if benchmark.pairs is None]
-    compared = [benchmark for benchmark in benchmarks if benchmark.pairs is not None]
+    compared = [benchmark for benchmark in benchmarks if benchmark.pairs is not None] if shard.is_last else []
     if answered:
-        _answer(folder, context, model, adapter, scale, answered, sampling, search, split, seed, rank)
+        _answer(folder, context, model, adapter, scale, answered, sampling, search, split, seed, rank, shard)
     if compared:
         records = read_rows(folder / RECORDS, Record) if answered else []
         for benchmark in compared:
@@ -174,6 +190,7 @@ def _answer(
     split: Split,
     seed: int,
     rank: int,
+    shard: Shard,
 ) -> None:
     """The records of benchmarks whose questions are answered -> ``records.jsonl``."""
     prepared = {benchmark.name: prepare(benchmark, split, sampling) for benchmark in benchmarks}
@@ -198,4 +215,5 @@ def _answer(
         context.environment(search),
         seed=seed,
         progress=context.progress,
+        shard=shard,
     )

@@ -53,7 +53,7 @@ def stage_hours(units: Sequence[Unit], gpu: Gpu) -> dict[str, Hours]:
     Models whose size nothing tells count only for their start.
     """
     found: dict[str, Hours] = {}
-    for unit in units:
+    for unit in (part for whole in units for part in whole.shards or (whole,)):
         if not unit.work.load:
             continue
         likely, most = (

@@ -12,6 +12,7 @@ from prefdelta.experiments.checking import checked
 from prefdelta.experiments.feasible import check_feasible
 from prefdelta.experiments.fusion.plan import FusionPlan
 from prefdelta.experiments.plan import Plan
+from prefdelta.experiments.sharding import divided
 from prefdelta.experiments.suites.plan import SuitePlan
 from prefdelta.recipe import BaseRecipe
 
@@ -35,4 +36,5 @@ def plan_for(recipe: BaseRecipe, root: Path) -> Plan:
     stages = dict.fromkeys(unit.stage for unit in plan.units)
     if unknown := [stage for stage in recipe.resources if stage not in stages]:
         raise PrefdeltaError(f"resources: there is no stage {unknown[0]!r}; this recipe has {', '.join(stages)}.")
+    plan.units = divided(plan.units, recipe)
     return plan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefdelta.agent.protocols import resolved
 from prefdelta.recipe import Benchmark, ModelRef, Questions, Sampling, Search, Training
@@ -78,6 +79,13 @@ class Passed:
 
 
 Load = Sampled | Passed
+
+
+def share(load: Load, count: int) -> Load:
+    """One of ``count`` equal shares of a load."""
+    if isinstance(load, Passed):
+        return replace(load, rows=load.rows / count)
+    return replace(load, answers=math.ceil(load.answers / count))
 
 
 def text_of(questions: Questions, sampling: Sampling, search: Search | None) -> Text:

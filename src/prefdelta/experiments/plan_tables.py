@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -28,16 +29,22 @@ def stage_table(name: str, units: list[Unit]) -> Table:
         disk=sum(work.disk for _, work in stages.values()),
     )
     scored = ("answers scored",) if every.scores else ()
-    table = Table("stage", "units", "answers sampled", *scored, "optimiser steps", "disk", title=f"plan of {name!r}")
+    shards = Counter({stage: sum(len(unit.shards) for unit in units if unit.stage == stage) for stage in stages})
+    divided = ("in shards",) if shards.total() else ()
+    table = Table(
+        *("stage", "units", *divided, "answers sampled", *scored, "optimiser steps", "disk"), title=f"plan of {name!r}"
+    )
 
-    def row(label: str, count: int, work: Work) -> None:
+    def row(label: str, count: int, parts: int, work: Work) -> None:
+        first = (_number(parts),) if divided else ()
         middle = (_number(work.scores),) if scored else ()
-        table.add_row(label, f"{count:,}", _number(work.samples), *middle, _number(work.steps), _bytes(work.disk))
+        sizes = (_number(work.samples), *middle, _number(work.steps), _bytes(work.disk))
+        table.add_row(label, f"{count:,}", *first, *sizes)
 
     for stage, (count, work) in stages.items():
-        row(stage, count, work)
+        row(stage, count, shards[stage], work)
     table.add_section()
-    row("all", len(units), every)
+    row("all", len(units), shards.total(), every)
     return table
 
 

@@ -69,6 +69,7 @@ def run_recipe(
             for sentence in plan.warnings:
                 display.tell(f"warning: {sentence}")
             artifacts = execute(plan.units, store, make_units(store, display), display)
+            store.discard_shards()
         report = _published(plan, store, artifacts)
         store.log(event="finished", recipe=recipe.name)
     return report

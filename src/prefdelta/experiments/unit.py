@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.core.store import Artifact
 from prefdelta.experiments.identity import portable
 from prefdelta.recipe import ModelRef, Search
@@ -103,6 +104,30 @@ Make = Callable[[Path, Inputs, RunContext], None]
 """Writes an artifact's files: called with the working folder, the inputs by label, and what units share."""
 
 
+class MakeShard(Protocol):
+    """:data:`Make` of a part of a unit's requests; without ``shard``, of all of them."""
+
+    def __call__(self, work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
+        """Write the artifact's files."""
+        ...
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a unit can be divided into shards.
+
+    Attributes:
+        groups: how many groups of requests it has; no group is divided, so there are at most so many shards.
+        make: writes the files of one shard.
+        join: called with the working folder and the folders of all shards, in order; writes the files that the unit
+            would have written undivided, to the byte.
+    """
+
+    groups: int
+    make: MakeShard
+    join: Callable[[Path, Sequence[Path]], None]
+
+
 @dataclass(frozen=True)
 class Work:
     """How much a unit does, for the plan: answers sampled, answers scored, optimiser steps, bytes written.
@@ -131,6 +156,9 @@ class Unit:
         reads: files and folders of the user's that it reads, which its artifact must not replace.
         work: its size, for estimates.
         resumable: ``make`` continues from what a killed build left in the working folder; others start afresh.
+        division: how it can be divided into shards, if it can.
+        shards: the units that it is divided into. They are no part of what decides its content: ``make`` finds their
+            artifacts among its inputs, by name, and they are made only where its own artifact is missing.
     """
 
     name: str
@@ -142,6 +170,8 @@ class Unit:
     reads: tuple[str, ...] = ()
     work: Work = Work()
     resumable: bool = False
+    division: Division | None = None
+    shards: tuple[Unit, ...] = ()
 
 
 def stage_unit(
@@ -154,6 +184,7 @@ def stage_unit(
     reads: tuple[str, ...] = (),
     work: Work | None = None,
     root: str = "",
+    division: Division | None = None,
 ) -> Unit:
     """A unit whose stage is the first part of its name; the stage decides whether it is resumable.
 
@@ -166,6 +197,7 @@ def stage_unit(
         reads: as in :class:`Unit`.
         work: as in :class:`Unit`.
         root: a folder of the run directory, where the name is not of the run directory itself.
+        division: as in :class:`Unit`.
     """
     stage = name.split("/")[0]
     return Unit(
@@ -178,4 +210,5 @@ def stage_unit(
         reads=reads,
         work=work or Work(),
         resumable=stage in _RESUMABLE,
+        division=division,
     )

@@ -17,7 +17,8 @@ from prefdelta.generation.request import Request
 from prefdelta.generation.turn_end import TurnEnd
 from prefdelta.recipe import Sampling
 
-_SHARD_BATCHES = 4
+GROUP_BATCHES = 4
+"""So many batches in a row are a group: a turn's batches are cut anew within it, by length."""
 
 
 @dataclass
@@ -45,6 +46,7 @@ class TransformersSampler:
     def __init__(self, loaded: LoadedModel, sampling: Sampling, environment: Environment | None = None) -> None:
         self._loaded = loaded
         self._sampling = sampling
+        self.together = GROUP_BATCHES * sampling.batch_size
         self._environment = environment
         search = environment.settings if environment is not None else None
         self._searches = search.max_turns if search is not None else 0
@@ -69,15 +71,14 @@ class TransformersSampler:
     def stream(self, requests: Sequence[Request], done: Container[int] = ()) -> Iterator[list[tuple[int, Sample]]]:
         """Answer the requests whose places are not in ``done``, four batches at a time; see :class:`Sampler`.
 
-        Batches are cut from all requests, so that a resumed run computes the same ones. A shard of which only a part
+        Batches are cut from all requests, so that a resumed run computes the same ones. A group of which only a part
         is done is computed again as a whole.
         """
-        size = _SHARD_BATCHES * self._sampling.batch_size
-        for start in range(0, len(requests), size):
-            shard = requests[start : start + size]
-            places = range(start, start + len(shard))
+        for start in range(0, len(requests), self.together):
+            group = requests[start : start + self.together]
+            places = range(start, start + len(group))
             if not all(place in done for place in places):
-                yield list(zip(places, self.sample(shard), strict=True))
+                yield list(zip(places, self.sample(group), strict=True))
 
     def sample(self, requests: Sequence[Request]) -> list[Sample]:
         """Answer all requests, in their order.

@@ -25,6 +25,11 @@ class Request:
 class Sampler(Protocol):
     """A sampling backend: a stream of requests becomes a stream of samples."""
 
+    @property
+    def together(self) -> int:
+        """How many requests in a row share batches, and are sampled without a look at any others; 1 if none do."""
+        ...
+
     def describe(self) -> Mapping[str, Any]:
         """Everything but the requests that the answers depend on, as plain values; it goes into a request's hash."""
         ...

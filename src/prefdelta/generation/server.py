@@ -21,7 +21,7 @@ from prefdelta.recipe import Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SHARD = 256
+_AT_ONCE = 256
 
 Declined: TypeAlias = Callable[[int, Refusal], None]
 
@@ -89,6 +89,7 @@ class RemoteSampler:
                 f"search.window counts a model's own tokens, which {name} does not show; leave it out."
             )
         self._writer = writer
+        self.together = 1
         self.name = name
         self._described = described
         self._sampling = sampling
@@ -126,7 +127,7 @@ class RemoteSampler:
             PrefdeltaError: requests were refused; the answers to all others have been yielded.
         """
         todo = [place for place in range(len(requests)) if place not in done]
-        size = _SHARD if self._rounds else max(len(todo), 1)
+        size = _AT_ONCE if self._rounds else max(len(todo), 1)
         trouble: list[tuple[str, str]] = []
         try:
             for start in range(0, len(todo), size):

@@ -9,15 +9,24 @@ from prefdelta.core.folder_names import PlainName
 
 
 class Resources(Config):
-    """What a unit of a stage needs on a cluster."""
+    """What a unit of a stage needs on a cluster, and into how many shards it is divided."""
 
-    gpus: int = Field(
-        default=0,
+    gpus: int | None = Field(
+        default=None,
         ge=0,
         le=64,
-        description="GPUs that a unit of the stage alone sees, as many as its engine works on together.",
+        description=(
+            "GPUs that a unit of the stage alone sees, as many as its engine works on together; if left out, one where "
+            "a model is loaded and the cluster has any."
+        ),
     )
     cpus: int = Field(default=1, ge=1, le=1024, description="Processor cores of a unit of the stage.")
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Parts that the requests of a unit of the stage are divided into, each a unit of its own.",
+    )
 
 
 class BaseRecipe(Config):

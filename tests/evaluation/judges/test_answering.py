@@ -30,6 +30,7 @@ class Watched:
         self.degree, self.seen, self.stop_after = degree, seen, stop_after
         sampling = Sampling(temperature=degree, max_new_tokens=6)
         self.inner = TransformersSampler(load(ModelRef(path="micro:student")), sampling)
+        self.together = self.inner.together
 
     def describe(self) -> Mapping[str, Any]:
         return self.inner.describe()

@@ -11,6 +11,7 @@ import pytest
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item, Sample, Score, Span, read_rows, write_rows
+from prefdelta.core.shard import Shard
 from prefdelta.pairs.scoring.programmatic import ProgrammaticScorer
 from prefdelta.pairs.scoring.scores import import_scores, score_responses
 
@@ -23,10 +24,12 @@ SAMPLES = [
 
 
 class ByLength:
-    """Scores by length, in shards of three; dies after some."""
+    """Scores by length, in groups of three; dies after some."""
 
-    def __init__(self, shards: int = 99, wrong: float | None = None) -> None:
-        self.left = shards
+    together = 3
+
+    def __init__(self, groups: int = 99, wrong: float | None = None) -> None:
+        self.left = groups
         self.wrong = wrong
 
     def describe(self) -> Mapping[str, Any]:
@@ -56,15 +59,27 @@ def test_rows_are_in_the_order_of_the_answers_and_right_answers_score_one(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["scores.jsonl"]
 
 
-@pytest.mark.parametrize("shards", [0, 1, 3])
-def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, shards: int) -> None:
+def test_shards_in_order_are_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    score_responses(ITEMS, SAMPLES, ByLength(), tmp_path / "whole")
+    parts = []
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        score_responses(ITEMS, SAMPLES, ByLength(), tmp_path / str(number), shard=Shard(number, 3))
+        parts.append((tmp_path / str(number) / "scores.jsonl").read_bytes())
+    assert b"".join(parts) == (tmp_path / "whole" / "scores.jsonl").read_bytes()
+    assert [part.count(b"\n") for part in parts] == [3, 3, 4]
+
+
+@pytest.mark.parametrize("groups", [0, 1, 3])
+def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, groups: int) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
     score_responses(ITEMS, SAMPLES, ByLength(), whole)
     with pytest.raises(KeyboardInterrupt):
-        score_responses(ITEMS, SAMPLES, ByLength(shards), broken)
-    score_responses(ITEMS, SAMPLES, ByLength(4 - shards), broken)
+        score_responses(ITEMS, SAMPLES, ByLength(groups), broken)
+    score_responses(ITEMS, SAMPLES, ByLength(4 - groups), broken)
     assert (broken / "scores.jsonl").read_bytes() == (whole / "scores.jsonl").read_bytes()
     assert [path.name for path in broken.iterdir()] == ["scores.jsonl"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.preference_pairs import HELD_OUT
 from prefdelta.experiments.student import Student
-from prefdelta.experiments.unit import Externals, Inputs, Make, Unit, Work, stage_unit
+from prefdelta.experiments.unit import Division, Externals, Inputs, Make, Unit, Work, stage_unit
 from prefdelta.pairs.rules import RULES
 from prefdelta.recipe import Benchmark, By, Control, Domain, Named, Recipe, Sampling
 
@@ -148,6 +148,16 @@ class DomainContext:
         inputs: Mapping[str, str] | None = None,
         externals: Externals | None = None,
         work: Work | None = None,
+        division: Division | None = None,
     ) -> Unit:
         """A unit of this domain; the first part of its name is its stage."""
-        return stage_unit(name, config=config, make=make, inputs=inputs, externals=externals, work=work, root=self.name)
+        return stage_unit(
+            name,
+            config=config,
+            make=make,
+            inputs=inputs,
+            externals=externals,
+            work=work,
+            root=self.name,
+            division=division,
+        )

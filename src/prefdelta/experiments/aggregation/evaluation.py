@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.model_files import fingerprint
+from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.selection import selected
 from prefdelta.experiments.aggregation.validation import adapter_folder
-from prefdelta.experiments.evaluation import engine_config, evaluate, evaluation_unit
+from prefdelta.experiments.evaluation import division_of_records, engine_config, evaluate, evaluation_unit
 from prefdelta.experiments.load import evaluated
-from prefdelta.experiments.unit import Externals, Inputs, Make, RunContext, Unit
+from prefdelta.experiments.unit import Externals, Inputs, MakeShard, RunContext, Unit
 from prefdelta.recipe import ModelRef
 
 
@@ -22,10 +23,10 @@ def test(domain: DomainContext, seed: int, variant: str, adapter: str | None, *,
     Writes one folder of records per scale.
     """
 
-    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+    def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         folder = adapter_folder(inputs["adapter"]) if adapter else None
         for scale in selected(inputs["selection"]).tested(variant) if tuned else [1.0]:
-            _answer(work, inputs, context, domain, domain.student.ref, folder, scale, seed)
+            _answer(work, inputs, context, domain, domain.student.ref, folder, scale, seed, shard)
 
     return _evaluation(
         domain,
@@ -44,8 +45,8 @@ def test(domain: DomainContext, seed: int, variant: str, adapter: str | None, *,
 def weak_test(domain: DomainContext, label: str, source: ModelRef) -> Unit:
     """A model that wrote answers, on the test items."""
 
-    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
-        _answer(work, inputs, context, domain, source, None, 1.0, 0)
+    def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
+        _answer(work, inputs, context, domain, source, None, 1.0, 0, shard)
 
     return _evaluation(
         domain,
@@ -65,7 +66,7 @@ def _evaluation(
     *,
     config: dict[str, Any],
     inputs: dict[str, str],
-    make: Make,
+    make: MakeShard,
     model: ModelRef,
     scales: int,
     weights: Externals | None = None,
@@ -86,6 +87,7 @@ def _evaluation(
         make=make,
         load=evaluated(model, asked, sampling, settings.search, scales),
         root=domain.name,
+        division=division_of_records(model, asked, sampling, make),
     )
 
 
@@ -98,6 +100,7 @@ def _answer(
     adapter: Path | None,
     scale: float,
     seed: int,
+    shard: Shard,
 ) -> None:
     """The records of a model, bare or with an adapter at one scale, in a folder of the scale's."""
     settings, folder = domain.settings, work / f"scale-{scale:g}"
@@ -116,4 +119,5 @@ def _answer(
         held_out=domain.held_out_files(inputs),
         cache=domain.student.cache,
         rank=domain.rank,
+        shard=shard,
     )

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from prefdelta.adapters import Adapter, MemoryAdapter
 from prefdelta.core.records import Record, read_rows
+from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.core.store import Artifact
 from prefdelta.evaluation.results import Watched
 from prefdelta.evaluation.watching import MERGE, STUDENT, WITHOUT, watch_summary
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.learning import merge_options
 from prefdelta.experiments.aggregation.selection import selected
-from prefdelta.experiments.evaluation import RECORD_BYTES, RECORDS, engine_config, evaluate
+from prefdelta.experiments.evaluation import RECORD_BYTES, RECORDS, division_of_records, engine_config, evaluate
 from prefdelta.experiments.identity import benchmark_externals
 from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
@@ -29,16 +30,21 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
     if len(deltas) > 1:
         variants |= {WITHOUT + delta: [other for other in deltas if other != delta] for delta in deltas}
 
-    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+    asked = [(benchmark, benchmark.test) for benchmark in settings.benchmarks]
+
+    def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         name, scale = selected(inputs["selection"]).merge
         method = domain.merges[name]
-        asked, sampling = settings.benchmarks, settings.sampling
         for variant, members in variants.items():
             adapter = _merged(inputs, method, members, seed, domain.by) if members else None
-            folder, student = work / variant, domain.student.ref
-            evaluate(folder, context, student, adapter, scale, asked, sampling, None, "test", seed, rank=domain.rank)
+            evaluate(
+                *(work / variant, context, domain.student.ref, adapter, scale, settings.benchmarks),
+                *(settings.sampling, None, "test", seed),
+                rank=domain.rank,
+                shard=shard,
+            )
 
-    samples = len(variants) * sum(benchmark.test for benchmark in settings.benchmarks)
+    samples = len(variants) * sum(items for _, items in asked)
     return domain.unit(
         f"watch/{seed}",
         config={"watch": settings, "deltas": deltas, "seed": seed, **engine_config(domain.student.given)},
@@ -53,14 +59,9 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
         work=Work(
             samples=samples,
             disk=samples * RECORD_BYTES,
-            load=evaluated(
-                domain.student.given,
-                [(benchmark, benchmark.test) for benchmark in settings.benchmarks],
-                settings.sampling,
-                None,
-                len(variants),
-            ),
+            load=evaluated(domain.student.given, asked, settings.sampling, None, len(variants)),
         ),
+        division=division_of_records(domain.student.given, asked, settings.sampling, make),
     )
 
 

@@ -43,20 +43,21 @@ def build(
     Args:
         unit: what to make.
         store: where.
-        artifacts: its inputs, by the names of the units that made them.
+        artifacts: its inputs and shards, by the names of the units that made them.
         context: what units share.
         name: where it is, if not where the unit says.
         overwrite: whether an artifact that was made from something else is replaced, or refused.
     """
     name = name or unit.name
     inputs = _inputs(unit, artifacts)
+    shards = {shard.name: artifacts[shard.name] for shard in unit.shards}
     try:
         return store.build(
             name,
             stage=unit.stage,
             config=_config(unit),
             inputs=inputs,
-            make=lambda work: unit.make(work, inputs, context),
+            make=lambda work: unit.make(work, {**inputs, **shards}, context),
             resume=unit.resumable,
             overwrite=overwrite,
         )

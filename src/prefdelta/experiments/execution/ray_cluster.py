@@ -98,9 +98,7 @@ class RayCluster(Executor):
 
     def submit(self, unit: Unit, inputs: Mapping[str, Artifact]) -> None:
         """Take a unit and its inputs' artifacts."""
-        needs = self._recipe.resources.get(unit.stage) or Resources(
-            gpus=1 if self._gpus and unit.stage in _MODEL_STAGES else 0
-        )
+        needs = self._needs(unit)
         # Every GPU task has a process of its own, so that its memory is returned.
         task = self._ray.remote(
             num_cpus=needs.cpus,
@@ -113,6 +111,13 @@ class RayCluster(Executor):
             self._recipe, self._root, unit.name, dict(inputs), needs, torch.get_num_threads(), _versions(), self._board
         )
         self._tasks[reference] = unit.name
+
+    def _needs(self, unit: Unit) -> Resources:
+        if unit.shards:
+            return Resources(gpus=0)  # what is left to do is to join them
+        needs = self._recipe.resources.get(unit.stage, Resources())
+        given = 1 if self._gpus and unit.stage in _MODEL_STAGES else 0
+        return needs if needs.gpus is not None else needs.model_copy(update={"gpus": given})
 
     def news(self) -> Iterator[News]:
         """What has happened; waits until there is something."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -99,7 +99,8 @@ def execute(units: Sequence[Unit], store: Store, executor: Executor, display: Di
     """Make every unit's artifact, keeping those that are there and whole.
 
     Of the units that are ready, the one with the longest chain of units after it goes first, so that many workers do
-    not wait for one at the end; among equals, the plan's order holds.
+    not wait for one at the end; among equals, the plan's order holds. A unit with shards waits for these once it is
+    known that its artifact is missing.
 
     Args:
         units: in an order in which every unit finds its inputs made.
@@ -115,8 +116,7 @@ def execute(units: Sequence[Unit], store: Store, executor: Executor, display: Di
             others are ended, and what they had begun is continued by the next run.
     """
     made: dict[str, Artifact] = {}
-    heights = _heights(units)
-    waiting = {unit.name: unit for unit in sorted(units, key=lambda unit: -heights[unit.name])}
+    waiting = _Waiting(units)
     running: dict[str, Unit] = {}
     lanes: list[str | None] = [None] * executor.lanes
     lost: Counter[str] = Counter()
@@ -127,20 +127,20 @@ def execute(units: Sequence[Unit], store: Store, executor: Executor, display: Di
 
     with executor:
         while waiting or running:
-            for unit in [unit for unit in waiting.values() if made.keys() >= set(unit.inputs.values())]:
-                if not executor.free():
-                    break
-                del waiting[unit.name]
+            while executor.free() and (unit := waiting.take(made)) is not None:
                 lane = lanes.index(None) if None in lanes else None
                 if lane is not None:
                     display.start(unit.name, lane)
                 if found := reuse(unit, store, made):
                     finished(unit.name, found)
                     continue
+                if waiting.for_shards(unit):
+                    display.more(len(unit.shards))
+                    continue
                 if lane is not None:
                     lanes[lane] = unit.name
                 running[unit.name] = unit
-                executor.submit(unit, {name: made[name] for name in unit.inputs.values()})
+                executor.submit(unit, {name: made[name] for name in _needed(unit)})
             if not running:
                 continue
             for news in executor.news():
@@ -172,13 +172,53 @@ def execute(units: Sequence[Unit], store: Store, executor: Executor, display: Di
                                 "run the recipe again to continue."
                             )
                         display.tell(f"The worker that made {name} {how}; the unit is handed out again.")
-                        waiting = {name: running[name], **waiting}
+                        waiting.again(running[name])
                     case Made(artifact=artifact):
                         finished(name, artifact)
                 del running[name]
                 if name in lanes:
                     lanes[lanes.index(name)] = None
     return {unit.name: made[unit.name] for unit in units}
+
+
+class _Waiting:
+    """The units that are not handed out yet, in the order in which they are to be."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._heights = _heights(units)
+        self._divided: set[str] = set()
+        self._units = {unit.name: unit for unit in sorted(units, key=lambda unit: -self._heights[unit.name])}
+
+    def __bool__(self) -> bool:
+        return bool(self._units)
+
+    def take(self, made: Container[str]) -> Unit | None:
+        """The first unit all of whose inputs are made; where it waited for its shards, these too."""
+        for unit in self._units.values():
+            needed = _needed(unit) if unit.name in self._divided else unit.inputs.values()
+            if all(name in made for name in needed):
+                del self._units[unit.name]
+                return unit
+        return None
+
+    def again(self, unit: Unit) -> None:
+        """Put a unit back, before all others."""
+        self._units = {unit.name: unit, **self._units}
+
+    def for_shards(self, unit: Unit) -> bool:
+        """Put a unit back to wait for its shards, and these before it; false if it has none, or has waited for them."""
+        if not unit.shards or unit.name in self._divided:
+            return False
+        self._divided.add(unit.name)
+        self._heights |= {shard.name: self._heights[unit.name] + 1 for shard in unit.shards}
+        units = {shard.name: shard for shard in unit.shards} | {unit.name: unit} | self._units
+        self._units = dict(sorted(units.items(), key=lambda entry: -self._heights[entry[0]]))
+        return True
+
+
+def _needed(unit: Unit) -> list[str]:
+    """The artifacts that a unit is made of."""
+    return [*unit.inputs.values(), *(shard.name for shard in unit.shards)]
 
 
 def _heights(units: Sequence[Unit]) -> dict[str, int]:

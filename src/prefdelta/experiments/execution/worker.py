@@ -28,7 +28,8 @@ class Worker:
     """
 
     def __init__(self, recipe: BaseRecipe, root: Path, report: Callable[[News], None]) -> None:
-        self._units = {unit.name: unit for unit in plan_for(recipe, root).units}
+        units = plan_for(recipe, root).units
+        self._units = {each.name: each for unit in units for each in (unit, *unit.shards)}
         self._name = ""
         self._context = RunContext(
             lambda done, total: report(Came(self._name, done, total)), lambda said: report(Told(self._name, said))

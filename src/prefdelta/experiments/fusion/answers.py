@@ -9,7 +9,8 @@ from pathlib import Path
 
 from prefdelta.adapters.applied import applied
 from prefdelta.core.records import Item, read_rows
-from prefdelta.experiments.answers import PROMPTS, answered, write_responses
+from prefdelta.core.shard import WHOLE, Shard
+from prefdelta.experiments.answers import PROMPTS, answered, division_of_answers, write_responses
 from prefdelta.experiments.fusion.fusion_context import FusionContext
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, stage_unit
 from prefdelta.generation.local import TransformersSampler
@@ -24,18 +25,18 @@ def own_responses(
     """The student's own answers, bare or with an adapter, to the prompts of the artifact ``questions``."""
     recipe, student = fusion.recipe, fusion.student.ref
 
-    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+    def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         items, search = read_rows(inputs["prompts"].path / PROMPTS, Item), recipe.search
         sampling = recipe.sampling.model_copy(update={"seed": seed})
         if adapter is None:
-            write_responses(work, items, context, student, sampling, search)
+            write_responses(work, items, context, student, sampling, search, shard)
         elif student.engine == "vllm":
             with merged_student(work, student, inputs["adapter"].path) as model:
-                write_responses(work, items, context, model, sampling, search)
+                write_responses(work, items, context, model, sampling, search, shard)
         else:
             with applied(context.model(student), inputs["adapter"].path, 1.0) as loaded:
                 sampler = TransformersSampler(loaded, recipe.sampling, context.environment(search))
-                sample_responses(items, sampler, work, seed, sampling.n, context.progress)
+                sample_responses(items, sampler, work, seed, sampling.n, context.progress, shard)
 
     return stage_unit(
         f"responses/{name}",
@@ -44,6 +45,7 @@ def own_responses(
         externals={**fusion.student.externals(), **fusion.corpus()},
         make=make,
         work=answered(recipe.student, count, recipe.prompts, recipe.sampling, recipe.search),
+        division=division_of_answers(recipe.student, count, recipe.sampling, make),
     )
 
 

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from prefdelta.core.model_files import fingerprint
+from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.evaluation.benchmarks import Split
-from prefdelta.experiments.evaluation import evaluate, evaluation_unit
+from prefdelta.experiments.evaluation import division_of_records, evaluate, evaluation_unit
 from prefdelta.experiments.fusion.fusion_context import FusionContext
 from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
@@ -34,10 +35,12 @@ def _evaluation(
         for benchmark in recipe.benchmarks
     ]
 
-    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+    def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         model = fusion.student.ref if source is None else source
         folder = inputs["adapter"].path if adapter else None
-        evaluate(work, context, model, folder, 1.0, recipe.benchmarks, sampling, recipe.search, split, seed)
+        evaluate(
+            *(work, context, model, folder, 1.0, recipe.benchmarks, sampling, recipe.search, split, seed), shard=shard
+        )
 
     return evaluation_unit(
         f"{split}/{name}",
@@ -50,4 +53,5 @@ def _evaluation(
         samples=sum(items for _, items in asked),
         make=make,
         load=evaluated(source or recipe.student, asked, sampling, recipe.search, 1),
+        division=division_of_records(source or recipe.student, asked, sampling, make),
     )

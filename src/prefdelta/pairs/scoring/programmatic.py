@@ -24,6 +24,7 @@ class ProgrammaticScorer:
     def __init__(self, scorer: Named | str) -> None:
         self._named = Named.model_validate(scorer)
         self._score, self._options = find_configured(SCORERS, self._named)
+        self.together = 1
 
     def describe(self) -> Mapping[str, Any]:
         """The scorer's name, and its options if any are given."""

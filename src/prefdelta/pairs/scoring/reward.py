@@ -18,7 +18,8 @@ from prefdelta.core.records import Item, Sample
 from prefdelta.core.thoughts import CLOSE, after_thoughts, stray_thought
 from prefdelta.recipe import ModelRef
 
-_SHARD_BATCHES = 16
+GROUP_BATCHES = 16
+"""So many batches in a row are a group, within which they are cut by length."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def load_reward(ref: ModelRef) -> LoadedReward:
 class RewardScorer:
     """Scores with a reward model that is in memory.
 
-    Answers are cut into fixed shards, within which equally long rows are batched, so that the same answers give the
+    Answers are cut into fixed groups, within which equally long rows are batched, so that the same answers give the
     same bytes.
 
     Args:
@@ -87,6 +88,7 @@ class RewardScorer:
             raise PrefdeltaError(f"the reward model has {outputs} outputs; scoring.label {label} is none of them.")
         self._loaded = loaded
         self._batch_size = batch_size
+        self.together = GROUP_BATCHES * batch_size
         limit = int(getattr(loaded.model.config, "max_position_embeddings", 0) or 2**31)
         self._max_length = min(max_length or limit, limit)
         self._label = label if outputs > 1 else None
@@ -105,10 +107,9 @@ class RewardScorer:
     def stream(
         self, answers: Sequence[tuple[Item, Sample]], done: Container[int] = ()
     ) -> Iterator[list[tuple[int, float]]]:
-        """Score in fixed shards; a shard of which only a part is done is computed again."""
-        size = _SHARD_BATCHES * self._batch_size
-        for start in range(0, len(answers), size):
-            places = range(start, min(start + size, len(answers)))
+        """Score in fixed groups; a group of which only a part is done is computed again."""
+        for start in range(0, len(answers), self.together):
+            places = range(start, min(start + self.together, len(answers)))
             if not all(place in done for place in places):
                 yield list(zip(places, self.scores([answers[place] for place in places]), strict=True))
         if self.truncated:

@@ -11,12 +11,18 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import replace_text
 from prefdelta.core.records import Item, Sample, Score, digest, read_rows, to_json
 from prefdelta.core.resumable_rows import ResumableRows
+from prefdelta.core.shard import WHOLE, Shard
 
 SCORE_ROWS = "scores.jsonl"
 
 
 class SampleScorer(Protocol):
     """A way to score answers."""
+
+    @property
+    def together(self) -> int:
+        """How many answers in a row share batches, and are scored without a look at any others; 1 if none do."""
+        ...
 
     def describe(self) -> Mapping[str, Any]:
         """Everything but question and answer that a score depends on, as plain values."""
@@ -42,6 +48,7 @@ def score_responses(
     scorer: SampleScorer,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
+    shard: Shard = WHOLE,
 ) -> list[Score]:
     """Score all answers, and write ``scores.jsonl`` into ``folder`` in the order of the answers.
 
@@ -54,11 +61,13 @@ def score_responses(
         scorer: scores them.
         folder: an existing folder.
         progress: called with the number of answers scored and of all.
+        shard: the part of the answers that is scored.
 
     Raises:
         PrefdeltaError: an answer is to none of the items, a score is not a number, or as the scorer's ``stream``.
     """
     by_id = {item.id: item for item in items}
+    samples = shard.of(samples, scorer.together)
     for sample in samples:
         if sample.item not in by_id:
             raise PrefdeltaError(f"the answer to {sample.item!r} is to none of the {len(items)} prompts.")
