@@ -8,13 +8,18 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+_LEAVING = ("Cannot find context", "navigated or closed", "context was destroyed")
 _KEYS = {"Enter": ("Enter", "\r"), "Escape": ("Escape", "")}
+
+
+class _Leaving(AssertionError):
+    """The page was left while it was asked."""
 
 
 class Page:
@@ -46,6 +51,8 @@ class Page:
         while True:
             reply = self._next()
             if reply.get("id") == self._number:
+                if "error" in reply and any(word in reply["error"]["message"] for word in _LEAVING):
+                    raise _Leaving(method, reply["error"])
                 assert "error" not in reply, (method, reply["error"])
                 return dict(reply["result"])
             self._note(reply)
@@ -91,13 +98,15 @@ class Page:
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 10) -> Any:
-        """The value of an expression as soon as it is true."""
+    def wait(self, script: str, seconds: float = 60) -> Any:
+        """The value of an expression as soon as it is true; a page that is just being left is asked again."""
         end = time.monotonic() + seconds
-        while not (value := self.run(script)):
-            assert time.monotonic() < end, f"never true: {script}\n{self.run('document.body.innerText')}"
-            time.sleep(0.02)
-        return value
+        while True:
+            with suppress(_Leaving):
+                if value := self.run(script):
+                    return value
+                assert time.monotonic() < end, f"never true: {script}\n{self.run('document.body?.innerText')}"
+            time.sleep(0.03)
 
     def press(self, key: str) -> None:
         """Press and release a key, as a user does."""

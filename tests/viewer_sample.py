@@ -52,7 +52,9 @@ def shown(recipe: Recipe) -> RunView:
     results = summarise("sample " + HOSTILE[:90], SEEDS, {name: made for name, (made, _) in outcomes.items()})
     domains = [domain(name, results.domains[name], made, asked) for name, (made, asked) in outcomes.items()]
     columns = ["score %", "unparsed %", "cut off %", "tokens"]
-    curve = Curve("average", "merge", 3.0, [[1.0, 40.0, 2.0, 1.0, 9.0], [3.0, 50.0, 0.0, 0.0, 9.0]])
+    rows = [[1.0, 40.0, 2.0, 1.0, 9.0], [3.0, 50.0, 0.0, 0.0, 9.0], [6.0, 49.0, 0.0, 0.0, 9.0]]
+    curve = Curve("average", "merge", 3.0, rows, (3.0, 6.0))
+    notes = ["On the student's own answers the merge is 0.2 nats a token away.", HOSTILE]
     return RunView(
         name="sample " + HOSTILE[:90],
         description="Made-up numbers.",
@@ -63,7 +65,9 @@ def shown(recipe: Recipe) -> RunView:
         command="prefdelta run recipe.yaml -o runs/sample",
         settings=recipe,
         domains=domains,
-        charts=[Chart(name, "scale λ", columns, ["score %"], [curve], logarithmic=True) for name in outcomes],
+        charts=[
+            Chart(name, "scale λ", columns, ["score %"], [curve], logarithmic=True, notes=notes) for name in outcomes
+        ],
         pairs=[pair_set("reasoning/ash"), pair_set(HOSTILE[:60])],
         process=made_by(),
     )

@@ -129,3 +129,21 @@ def test_models_that_answered_other_items_are_refused() -> None:
         ScoreTable.from_records({("a", 0): rows, ("b", 0): rows[1:]})
     with pytest.raises(PrefdeltaError, match="'b' answers item 'sum-0' of 'sum' twice"):
         ScoreTable.from_records({("a", 0): rows, ("b", 0): [*rows, rows[0]]})
+
+
+def test_changed_answers_are_counted_by_item_and_seed_and_averaged_over_tasks() -> None:
+    def row(task: str, item: int, parsed: str | None, output: str) -> Record:
+        return Record(task, str(item), 0.0, parsed, output, False, 1)
+
+    base = [row("sum", n, str(n), f"so {n}") for n in range(4)] + [row("read", n, None, f"text {n}") for n in range(2)]
+    pairs = [row("pairs", n, None, "") for n in range(3)]
+    worded = [row(r.task, int(r.item), r.parsed, f"{r.output}!" if r.parsed else r.output) for r in base]
+    other = [*worded[:2], row("sum", 2, "9", "so 9"), row("sum", 3, None, "so"), worded[4], row("read", 1, None, "new")]
+    table = ScoreTable.from_records(
+        {("base", None): base + pairs, ("worded", None): worded + pairs}
+        | {("m", 0): worded + pairs, ("m", 1): other + pairs}
+    )
+    assert table.changed("worded", "base") == 0  # other words, the same answers
+    assert table.changed("m", "base", "sum") == table.changed("base", "m", "sum") == 25  # 2 of 4 with one seed of two
+    assert table.changed("m", "base") == 25  # of "sum" and "read" alike
+    assert table.changed("m", "base", "pairs") is None

@@ -94,6 +94,8 @@ def test_methods_carry_their_own_numbers() -> None:
     chain = methods["average"]["tasks"]["chain"]
     assert (chain["score"], chain["n"], chain["unparsed"], chain["truncated"], chain["tokens"]) == (50, 200, 10, 25, 7)
     assert methods["average-tuned"]["norm"] == 1.5
+    assert "changed" not in methods["student"]["average"]
+    assert methods["shuffled"]["average"]["changed"] == 0
 
 
 def test_interval_is_that_of_the_paired_differences() -> None:

@@ -23,9 +23,16 @@ def viewer(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with opened(tmp_path_factory.mktemp("profile")) as page:
         yield page
+
+
+@pytest.fixture
+def browser(chromium: Page) -> Iterator[Page]:
+    """The browser that all tests share, left with an empty page: nothing of a test goes on while others run."""
+    yield chromium
+    chromium.visit("about:blank")
 
 
 @pytest.fixture

@@ -103,3 +103,16 @@ def test_a_weak_model_that_beats_the_student_is_told() -> None:
     (said,) = cautions(results.model_copy(update={"domains": {**results.domains, "search": changed}}))
     assert said.startswith("In search, elm-weak (")
     assert "better than the student" in said
+
+
+def test_a_merge_that_barely_changes_the_student_is_told() -> None:
+    results = sample().results
+    domain = results.domains["search"]
+    best = domain.summary.best_merge.variant
+    average = domain.methods[best].average
+    assert average.changed is not None
+    assert average.changed > 5
+    few = domain.methods[best].model_copy(update={"average": average.model_copy(update={"changed": 1.5})})
+    changed = domain.model_copy(update={"methods": {**domain.methods, best: few}})
+    (said,) = cautions(results.model_copy(update={"domains": {**results.domains, "search": changed}}))
+    assert said.startswith("In search, the merge gives another answer than the student to only 1.5")

@@ -23,7 +23,14 @@ from prefdelta.evaluation.judges.benchmarks import (
     labelled_rule,
     pairwise_scores,
 )
-from prefdelta.evaluation.judges.folder import grade_records, judge_to_folder, open_log, pair_records, write_judged
+from prefdelta.evaluation.judges.folder import (
+    grade_records,
+    judge_to_folder,
+    judged_questions,
+    open_log,
+    pair_records,
+    write_judged,
+)
 from prefdelta.evaluation.judges.gamed import gamed_file, read_gamed
 from prefdelta.evaluation.judges.games import PairRule, Played, play, refusals
 from prefdelta.evaluation.judges.judge import Judge, RemoteJudge, changed_fields
@@ -148,7 +155,8 @@ def judge_mtbench(
         summary.update(counts=graded.counts, scores=mtbench_scores(graded))
         summary.update(refused=refusals([entry.trouble for entry in graded.grades]), fields=changed_fields(log))
         records = grade_records("mtbench", graded, asked, model, f"mtbench by {judge.name}")
-        write_judged(folder, graded.grades, records, summary, [*bad, *model.malformed])
+        items = judged_questions("mtbench", records, {name: each.turns for name, each in asked.items()})
+        write_judged(folder, graded.grades, records, items, summary, [*bad, *model.malformed])
 
     inputs = [answers_file(answers), questions, prompts, *([answers_file(references)] if references else [])]
     judge_to_folder(output, inputs, dict(summary), make, reads=who.folder, overwrite=overwrite)
@@ -184,8 +192,10 @@ def _compare(
             played = play(asked, model, other, rule, judge, log, display.inner, malformed=len(bad))
         summary.update(counts=played.counts, scores=scores(played))
         summary.update(refused=refusals([game.trouble for game in played.games]), fields=changed_fields(log))
-        records = pair_records(name, played, f"{name} by {judge.name} against {other.model}")
-        write_judged(folder, played.games, records, summary, _all_malformed(bad, model, other))
+        records, theirs = pair_records(name, played, f"{name} by {judge.name} against {other.model}")
+        items = judged_questions(name, records, {item: (match.question,) for item, match in played.matches.items()})
+        unread = _all_malformed(bad, model, other)
+        write_judged(folder, played.games, records, items, summary, unread, opponent=theirs)
 
     questions_digest = digest([asked[item] for item in sorted(asked)])
     made_of = {**summary, "questions": questions_digest}

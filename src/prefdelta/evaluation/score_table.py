@@ -149,6 +149,10 @@ class ScoreTable:
         Raises:
             PrefdeltaError: the two share no training seed.
         """
+        rows = [list(column) for column in zip(*self._paired(model, other), strict=True)]
+        return [self.scores[model][name][rows[0]] - self.scores[other][name][rows[1]] for name in self._some(task)]
+
+    def _paired(self, model: str, other: str) -> list[tuple[int, int]]:
         ours, theirs = self.seeds[model], self.seeds[other]
         if [None] in (list(ours), list(theirs)):
             pairs = [(a, b) for a in range(len(ours)) for b in range(len(theirs))]
@@ -156,8 +160,24 @@ class ScoreTable:
             pairs = [(a, theirs.index(seed)) for a, seed in enumerate(ours) if seed in theirs]
         if not pairs:
             raise PrefdeltaError(f"{model!r} and {other!r} share no training seed; train both with the same seeds.")
-        rows = [list(column) for column in zip(*pairs, strict=True)]
-        return [self.scores[model][name][rows[0]] - self.scores[other][name][rows[1]] for name in self._some(task)]
+        return pairs
+
+    def changed(self, model: str, other: str, task: str | None = None) -> float | None:
+        """How many of the answers are another than ``other``'s to the same item, in percent, the mean over tasks.
+
+        An answer is what the scorer found in it, or the whole text where it found nothing. Tasks without texts
+        (preference pairs) are left out; ``None`` if there is no other.
+
+        Raises:
+            PrefdeltaError: the two share no training seed.
+        """
+        shares = []
+        for name in self._some(task):
+            ours, theirs = self.records[model][name], self.records[other][name]
+            together = [both for a, b in self._paired(model, other) for both in zip(ours[a], theirs[b], strict=True)]
+            if any(record.output for both in together for record in both):
+                shares.append(float(np.mean([_answer(mine) != _answer(its) for mine, its in together])))
+        return POINTS * float(np.mean(shares)) if shares else None
 
     def difference(self, model: str, other: str, task: str | None = None) -> Difference:
         """The mean of :meth:`differences` over tasks, with its 95 % interval."""
@@ -238,6 +258,10 @@ class ScoreTable:
     def _by_seed(self, model: str, tasks: Sequence[str]) -> Array:
         means: Array = np.mean([self.scores[model][name].mean(axis=1) for name in tasks], axis=0)
         return means
+
+
+def _answer(record: Record) -> str:
+    return record.output if record.parsed is None else record.parsed
 
 
 def domain_score(records: Sequence[Record]) -> float:

@@ -9,6 +9,8 @@ from prefdelta.evaluation.results import AggregationResults, Domain, DomainSumma
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
+_FEW_CHANGED = 5.0  # percent of the answers
+
 _SPACE = "\N{NO-BREAK SPACE}"
 
 CONTROLS = {
@@ -57,9 +59,19 @@ def domain_headline(domain: Domain, name: str = "") -> str:
 
 
 def cautions(results: AggregationResults) -> list[str]:
-    """What makes a result less than it looks, a sentence each: a weak model that is no weaker than the student."""
+    """What makes a result less than it looks, a sentence each.
+
+    A merge that barely changes the student, and a weak model that is no weaker than the student.
+    """
     found = []
     for name, domain in results.domains.items():
+        chosen = domain.methods[domain.summary.best_merge.variant]
+        if chosen.average.changed is not None and chosen.average.changed < _FEW_CHANGED:
+            found.append(
+                f"In {name}, the merge gives another answer than the student to only "
+                f"{_percent(chosen.average.changed)} of the items, so it barely changes the student: train for longer, "
+                "raise learning_rate, or let λ reach further."
+            )
         (student,) = [method for method in domain.methods.values() if method.kind == "student"]
         better = [
             f"{method.source} ({_percent(method.average.score)})"

@@ -84,7 +84,15 @@ def test_two_models(kind: str, tmp_path: Path) -> None:
     assert len(records) == 12
     assert records[0].output == ""
     shown = collect(tmp_path / "out")
-    assert shown.domains[0].answers == [[records]]
+    (domain,) = shown.domains
+    theirs = read_rows(tmp_path / "out" / "opponent.jsonl", Record)
+    assert domain.answers == [[theirs, records]]
+    assert [model.name for model in domain.models] == ["base", "ours"]
+    assert all(row.score + other.score == 1 for row, other in zip(records, theirs, strict=True))
+    texts = {row["instruction"]: row["output"] for row in json.loads((tmp_path / "base.json").read_text())}
+    asked_for = [item.messages[-1]["content"] for item in domain.questions if item]
+    assert [row.output for row in theirs] == [texts[question] for question in asked_for]
+    assert domain.models[1].to_base[0].text
     assert ["wins", 8] in shown.tables[0].rows
 
 
@@ -120,6 +128,9 @@ def test_mtbench(shared_data: Path, tmp_path: Path) -> None:
     assert f"j grades gpt-4 {found['scores']['rating']:.2f} of 10 [95 % CI" in said
     records = read_rows(tmp_path / "out" / "records.jsonl", Record)
     assert len({record.group for record in records}) == 30
+    (domain,) = collect(tmp_path / "out").domains
+    turns = [len(item.messages) for item in domain.questions if item]
+    assert turns == [int(record.item.rpartition("/")[2]) for record in records]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -142,7 +153,7 @@ def test_a_killed_judgement_goes_on_where_it_was(tmp_path: Path) -> None:
         invoke(*words, tmp_path / "killed")
         assert sum(server.requests.values()) - before <= 120 - kept + 1  # and the one that was under way
         invoke(*words, tmp_path / "whole")
-    for name in ("games.jsonl", "records.jsonl", "judged.json"):
+    for name in ("games.jsonl", "records.jsonl", "opponent.jsonl", "questions.jsonl", "judged.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

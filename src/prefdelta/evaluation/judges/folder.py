@@ -9,7 +9,7 @@ from typing import Any
 
 from prefdelta.core.files import file_digest, replace_text, write_json
 from prefdelta.core.outputs import check_output, locked
-from prefdelta.core.records import Record, digest, to_json
+from prefdelta.core.records import Item, Record, digest, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.store import Store
 from prefdelta.evaluation.judges.answers import Answers, Question
@@ -18,6 +18,8 @@ from prefdelta.evaluation.judges.mtbench import Graded
 from prefdelta.evaluation.results import JudgedResults
 
 REPLIES = "replies.jsonl"
+QUESTIONS = "questions.jsonl"
+OPPONENT = "opponent.jsonl"
 
 
 def judge_to_folder(
@@ -63,31 +65,65 @@ def open_log(folder: Path) -> ResumableRows:
 
 
 def write_judged(
-    folder: Path, rows: Sequence[Any], records: Sequence[Record], summary: Mapping[str, Any], malformed: Sequence[str]
+    folder: Path,
+    rows: Sequence[Any],
+    records: Sequence[Record],
+    asked: Sequence[Item],
+    summary: Mapping[str, Any],
+    malformed: Sequence[str],
+    *,
+    opponent: Sequence[Record] = (),
 ) -> None:
-    """Write ``games.jsonl`` (every judgement), ``records.jsonl`` (for `prefdelta compare`) and ``judged.json``."""
-    replace_text(folder / "games.jsonl", "".join(to_json(row) + "\n" for row in rows))
-    replace_text(folder / "records.jsonl", "".join(to_json(record) + "\n" for record in records))
+    """Write what a judge made of answers.
+
+    ``games.jsonl`` has every judgement, ``records.jsonl`` what `prefdelta compare` reads, ``questions.jsonl`` what was
+    asked, ``opponent.jsonl`` the opponent's answers where there is one, and ``judged.json`` the scores.
+    """
+    files = {"games.jsonl": rows, "records.jsonl": records, QUESTIONS: asked, OPPONENT: opponent}
+    for name, lines in files.items():
+        if lines or name != OPPONENT:
+            replace_text(folder / name, "".join(to_json(line) + "\n" for line in lines))
     judged = JudgedResults.model_validate({**summary, "malformed": malformed})
     write_json(folder / "judged.json", judged.to_json())
 
 
-def pair_records(task: str, played: Played, scorer: str) -> list[Record]:
-    """One record a judged question; its score is the mean preference over both orders."""
-    return [
-        Record(
-            task=task,
-            item=item,
-            score=sum(game.preference or 0.0 for game in games) / 2,
-            parsed=" | ".join(game.verdict or "" for game in games),
-            output=played.matches[item].answer,
-            truncated=False,
-            tokens=played.matches[item].tokens[0] or len(played.matches[item].answer.split()),
-            prompt_hash=digest(played.matches[item].question),
-            scorer=scorer,
-        )
-        for item, games in played.pairs().items()
-    ]
+def pair_records(task: str, played: Played, scorer: str) -> tuple[list[Record], list[Record]]:
+    """A record of the model and one of its opponent for each judged question, in two lists.
+
+    A score is the mean preference over both orders.
+    """
+    ours: list[Record] = []
+    theirs: list[Record] = []
+    for item, games in played.pairs().items():
+        match, score = played.matches[item], sum(game.preference or 0.0 for game in games) / 2
+        for records, preferred, text, tokens in (
+            (ours, score, match.answer, match.tokens[0]),
+            (theirs, 1 - score, match.opponent, match.tokens[1]),
+        ):
+            records.append(
+                Record(
+                    task=task,
+                    item=item,
+                    score=preferred,
+                    parsed=" | ".join(game.verdict or "" for game in games),
+                    output=text,
+                    truncated=False,
+                    tokens=tokens or len(text.split()),
+                    prompt_hash=digest(match.question),
+                    scorer=scorer,
+                )
+            )
+    return ours, theirs
+
+
+def judged_questions(task: str, records: Sequence[Record], turns: Mapping[str, Sequence[str]]) -> list[Item]:
+    """What was asked for each record, from the questions' turns by id; a record ``ID/2`` was asked the first two."""
+    found = []
+    for record in records:
+        name, _, turn = (record.item, "", "1") if record.item in turns else record.item.rpartition("/")
+        asked = turns[name][: int(turn)]
+        found.append(Item(record.item, task, tuple({"role": "user", "content": text} for text in asked)))
+    return found
 
 
 def grade_records(

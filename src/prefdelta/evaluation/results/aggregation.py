@@ -85,6 +85,9 @@ class Compared(Result):
     n: int
     vs_student: Interval | None
     vs_best_single: Interval | None
+    changed: Number | None = Field(
+        default=None, description="percentage of the answers that are another than the student's to the same item"
+    )
 
 
 class TaskCompared(Compared):

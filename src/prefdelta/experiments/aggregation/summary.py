@@ -199,6 +199,7 @@ class _Domain:
             n=self.table.items(task),
             vs_student=self._versus(variant, self.student.name, task),
             vs_best_single=self._versus(variant, self.best_single.name, task),
+            changed=None if variant == self.student.name else self.table.changed(variant, self.student.name, task),
         )
 
     def _versus(self, variant: str, other: str, task: str | None) -> Interval | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Record, read_rows
 from prefdelta.core.store import Store
-from prefdelta.evaluation.results import AggregationResults, Compared, Domain, ScaleGrid
+from prefdelta.evaluation.results import AggregationResults, Compared, Domain, DomainSelection, ScaleGrid
 from prefdelta.recipe import Recipe
+from prefdelta.report.choice import choice_sentences
 from prefdelta.report.headline import headlines
 from prefdelta.report.viewer.commands import command_line
 from prefdelta.report.viewer.pairs import collect_pairs
@@ -89,6 +91,7 @@ def domain_model(name: str, results: Domain) -> ModelView:
         minor=method.kind not in _MAJOR,
         to_base=[Against(part.vs_student.text if part.vs_student else None, part.n) for part in parts],
         to_rival=[Against(part.vs_best_single.text if part.vs_best_single else None, part.n) for part in parts],
+        changed=[part.changed for part in parts],
     )
 
 
@@ -141,9 +144,18 @@ def _chart(store: Store, domain: str, results: Domain, seeds: Sequence[int]) -> 
     columns = ["score %", "unparsed %", "cut off %", "tokens"]
     named = [_SIGNALS[selection.by]] if signal else []
     kept = [
-        Curve(curve.name, curve.kind, curve.chosen, [row[: 5 + len(named)] for row in curve.rows]) for curve in curves
+        replace(curve, rows=[row[: 5 + len(named)] for row in curve.rows], level=_level(selection, curve))
+        for curve in curves
     ]
-    return Chart(domain, "scale λ", columns + named, ["score %", *named], kept, logarithmic=True)
+    notes = choice_sentences(results)
+    return Chart(domain, "scale λ", columns + named, ["score %", *named], kept, logarithmic=True, notes=notes)
+
+
+def _level(selection: DomainSelection, curve: Curve) -> tuple[float, float] | None:
+    """The λ that what chose cannot tell from the chosen one, where there are others."""
+    grid = selection if curve.kind == "merge" else selection.singles
+    low, high = grid.ranges.get(curve.name, (0.0, 0.0)) if grid else (0.0, 0.0)
+    return (low, high) if low < high else None
 
 
 def _curves(

@@ -125,6 +125,7 @@ def _domain(domain: DomainView) -> dict[str, Any]:
         "base": domain.base,
         "rival": domain.rival,
         "choices": list(domain.choices),
+        "judged": domain.judged,
         "task": [domain.tasks.index(task) for task, _ in domain.items],
         "id": [item for _, item in domain.items],
         "question": [_question(item)[:_EXCERPT] for item in domain.questions],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from prefdelta.evaluation.score_table import ScoreTable
 from prefdelta.recipe import Benchmark, Search, configure
 from prefdelta.report.viewer.commands import command_of
 from prefdelta.report.viewer.questions import questions
-from prefdelta.report.viewer.view import Cell, DomainView, ModelView, RunView, TableView
+from prefdelta.report.viewer.view import Against, Cell, DomainView, ModelView, RunView, TableView
 
 _RECORDS = "records.jsonl"
+_OPPONENT = "opponent.jsonl"
+_QUESTIONS = "questions.jsonl"
 
 
 def evaluation_view(root: Path, results: EvaluationResults) -> RunView:
@@ -51,11 +54,13 @@ def evaluated(config: Mapping[str, Any], records: Sequence[Record], notes: list[
 
 
 def judged_view(root: Path, results: JudgedResults) -> RunView:
-    """The folder of ``prefdelta judge``: the model's answers, and what the judge made of them."""
+    """The folder of ``prefdelta judge``: the answers of the model and its opponent, and what the judge made of them."""
     records = read_rows(root / _RECORDS, Record)
     against = f" against {results.opponent}" if results.opponent else ""
     rows = [*_flat("", results.scores), *_flat("count of ", results.counts)]
-    domains = [_answers(results.benchmark, results.model, "model", records, [None] * len(records))] if records else []
+    theirs = read_rows(root / _OPPONENT, Record) if (root / _OPPONENT).is_file() else []
+    asked = read_rows(root / _QUESTIONS, Item) if (root / _QUESTIONS).is_file() else [None] * len(records)
+    domains = [_judged(results, records, theirs, asked)] if records else []
     return RunView(
         name=root.resolve().name,
         description=f"{results.model}{against}, judged by {results.judge} as {results.benchmark}",
@@ -68,6 +73,23 @@ def judged_view(root: Path, results: JudgedResults) -> RunView:
         tables=[TableView("Scores and counts", ["measure", "value"], rows)],
         reads=[root],
     )
+
+
+def _judged(
+    results: JudgedResults, records: Sequence[Record], theirs: Sequence[Record], asked: Sequence[Item | None]
+) -> DomainView:
+    """The answers of the model, beside those of its opponent where the folder has them."""
+    model = results.model
+    alone = replace(_answers(results.benchmark, model, "model", records, asked), judged=True)
+    if not theirs:
+        return alone
+    other = results.opponent if results.opponent and results.opponent != model else f"{model} (opponent)"
+    table = ScoreTable.from_records({(model, None): records, (other, None): theirs})
+    differences = [Against(table.interval(model, other, t).text, table.items(t)) for t in (None, *table.tasks)]
+    scores = [table.score(other, task) for task in table.tasks]
+    opponent = ModelView(other, "opponent", other, None, table.score(other), scores)
+    mine = replace(alone.models[0], to_base=differences)
+    return replace(alone, models=[opponent, mine], base=0, choices=[1], answers=[[theirs, records]])
 
 
 def _answers(domain: str, model: str, kind: str, records: Sequence[Record], asked: Sequence[Item | None]) -> DomainView:

@@ -74,10 +74,28 @@ def _trial_chart(results: TuningRecord, measure: str, unit: float) -> list[Chart
             "merge",
             chosen.scale if chosen.method == name and not isinstance(chosen.scale, str) else None,
             sorted(rows, key=lambda row: row[0] or 0.0),
+            results.range if chosen.method == name and results.range and results.range[0] < results.range[1] else None,
         )
         for name, rows in curves.items()
     ]
-    return [Chart("Scale", "scale λ", [measure, "unparsed %"], [measure], drawn, logarithmic=True)] if drawn else []
+    if not drawn:
+        return []
+    columns = [measure, "unparsed %"]
+    return [Chart("Scale", "scale λ", columns, [measure], drawn, logarithmic=True, notes=_scale_notes(results))]
+
+
+def _scale_notes(results: TuningRecord) -> list[str]:
+    """How sure the chosen λ is, and how far the merge is from the base."""
+    found, guard = [], results.guard
+    if results.range is not None and results.range[0] < results.range[1]:
+        low, high = results.range
+        found.append(f"λ from {low:g} to {high:g} cannot be told from λ = {_scale(results.choice)} by these items.")
+    told = f"On the base's own answers the merge is {guard.kl:.2g} nats a token away from the base "
+    told += f"(KL; limit {guard.kl_limit:g})"
+    if guard.unparsed is not None and guard.unparsed_base is not None:
+        told += f"; no answer was found in {guard.unparsed:.1f} % of its answers, and in {guard.unparsed_base:.1f} % "
+        told += "of the base's"
+    return [*found, f"{told}.", *(f"Warning: {text}" for text in guard.warnings)]
 
 
 def _scale(trial: Tried) -> str:

@@ -40,6 +40,7 @@ class ModelView:
         minor: shown only when all models are.
         to_base: the differences to the base: over all tasks, then of each task; empty where there are none.
         to_rival: the same to the rival.
+        changed: in percent, how many answers are another than the base's: over all tasks, then of each task.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelView:
     minor: bool = False
     to_base: Sequence[Against] = ()
     to_rival: Sequence[Against] = ()
+    changed: Sequence[float | None] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class DomainView:
         items: (task, item id) of each item, in the order of all records.
         questions: what was asked, ``None`` where that is not known any more.
         answers: for each training seed of the run, the models' records.
+        judged: what a record has parsed is a judge's verdict, and stands in no answer.
     """
 
     name: str
@@ -77,21 +80,27 @@ class DomainView:
     items: Sequence[tuple[str, str]]
     questions: Sequence[Item | None]
     answers: Sequence[SeedAnswers]
+    judged: bool = False
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart; ``chosen`` is the position that was chosen. A row is a position and a value by column."""
+    """One line of a chart. A row is a position and a value by column.
+
+    ``chosen`` is the position that was chosen, ``level`` the first and the last of its neighbours that the items cannot
+    tell from it.
+    """
 
     name: str
     kind: str
     chosen: float | None
     rows: Sequence[Sequence[float | None]]
+    level: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over a shared axis: one panel for each of ``drawn``, and all ``columns`` in a table."""
+    """Curves over a shared axis: one panel for each of ``drawn``, all ``columns`` in a table, ``notes`` above them."""
 
     name: str
     axis: str
@@ -99,6 +108,7 @@ class Chart:
     drawn: Sequence[str]
     curves: Sequence[Curve]
     logarithmic: bool = False
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

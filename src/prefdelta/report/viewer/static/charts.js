@@ -17,6 +17,11 @@
     return Array.from({ length: last - first + 1 }, (_, at) => (first + at) * step);
   };
 
+  // Whether a position is one that cannot be told from the chosen one.
+  const within = ({ level }, position) => level !== null && position >= level[0] && position <= level[1];
+  const choice = (curve, position) =>
+    position === curve.chosen ? "chosen" : within(curve, position) ? "level with it" : "";
+
   const panel = (chart, measure) => {
     const column = chart.columns.indexOf(measure) + 1;
     const curves = chart.curves.map((curve) => ({
@@ -30,6 +35,7 @@
     const [floor, ceiling] = [lines[0], lines[lines.length - 1]];
     const x = (position) => LEFT + ((place(position) - place(positions[0])) / span) * (RIGHT - LEFT);
     const y = (value) => BOTTOM - ((value - floor) / (ceiling - floor)) * (BOTTOM - TOP);
+    const path = (drawn) => drawn.map(([position, value]) => `${x(position)},${y(value)}`).join(" ");
     const parts = lines.map((mark) => [
       make("line", { class: "grid", x1: LEFT, x2: RIGHT, y1: y(mark), y2: y(mark) }),
       make("text", { class: "small", x: LEFT - 6, y: y(mark) + 4, "text-anchor": "end" }, short(mark))]);
@@ -46,9 +52,12 @@
       const style = `curve ${curve.kind} c${at % 4}`;
       const best = curve.points.find(([position]) => position === curve.chosen);
       const last = curve.points[curve.points.length - 1];
+      const band = curve.points.filter(([position]) => within(curve, position));
       parts.push(make("g", { class: style },
-        make("title", {}, curve.chosen === null ? curve.name : `${curve.name}, chosen: ${curve.chosen}`),
-        make("polyline", { points: curve.points.map(([position, value]) => `${x(position)},${y(value)}`).join(" ") }),
+        make("title", {}, [curve.name, curve.chosen === null ? "" : `, chosen: ${curve.chosen}`,
+          curve.level ? `, level with it from ${curve.level[0]} to ${curve.level[1]}` : ""].join("")),
+        band.length > 1 ? make("polyline", { class: "level", points: path(band) }) : null,
+        make("polyline", { points: path(curve.points) }),
         best ? make("circle", { cx: x(best[0]), cy: y(best[1]), r: 5 }) : null));
       ends.push({ y: y(last[1]), name: curve.name, style });
     });
@@ -72,9 +81,9 @@
         Viewer.head(["curve", axis, ...columns, "choice"]),
         make("tbody", {}, rows.map(({ curve, row }) => make("tr", { class: row[0] === curve.chosen ? "chosen" : null },
           make("th", { scope: "row" }, curve.name),
-          [...row.map(value), row[0] === curve.chosen ? "chosen" : ""].map((text) => make("td", {}, text))))))),
-      make("p", {}, Viewer.saves(`${name} curves`, ["curve", axis, ...columns, "chosen"],
-        () => rows.map(({ curve, row }) => [curve.name, ...row, row[0] === curve.chosen]))),
+          [...row.map(value), choice(curve, row[0])].map((text) => make("td", {}, text))))))),
+      make("p", {}, Viewer.saves(`${name} curves`, ["curve", axis, ...columns, "choice"],
+        () => rows.map(({ curve, row }) => [curve.name, ...row, choice(curve, row[0])]))),
     ];
   };
 
@@ -84,9 +93,10 @@
     keys: {},
     draw: (state, target) => Viewer.fill(target,
       Viewer.run.charts.some(({ logarithmic }) => logarithmic) ? make("p", {},
-        "Each update is multiplied by λ, which validation items choose, never test items. A ring marks the chosen λ; " +
-        "thin lines are single deltas.") : null,
+        "Each update is multiplied by λ, which validation items choose, never test items. A ring marks the chosen λ, a " +
+        "broad line those that the items cannot tell from it; thin lines are single deltas.") : null,
       Viewer.run.charts.map((chart) => [make("h2", {}, chart.name),
+        chart.notes.length ? make("ul", { class: "reasons" }, chart.notes.map((note) => make("li", {}, note))) : null,
         make("div", { class: "figures" }, chart.drawn.map((measure) => panel(chart, measure))), table(chart)])),
   };
 })();

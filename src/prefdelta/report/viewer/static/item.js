@@ -26,30 +26,30 @@
       mark === null ? text : [text.slice(0, mark.begin), make("mark", {}, text.slice(mark.begin, mark.begin + mark.length)),
         text.slice(mark.begin + mark.length)]);
 
-  const body = (answer) => {
+  const body = (answer, judged) => {
     const thought = pieces(answer.output.slice(0, answer.start), "own");
     const said = pieces(answer.output.slice(answer.start), "own");
-    const where = place(said, answer.parsed);
+    const where = judged ? null : place(said, answer.parsed);
     return [
       thought.length ? make("details", { class: "thought" }, make("summary", {}, "thinking"),
         make("div", { class: "text" }, thought.map((part) => piece(part, null)))) : null,
       answer.output === "" ? make("p", { class: "soft" }, "(no text)") : null,
       make("div", { class: "text" }, said.map((part, at) =>
         piece(part, where && where.at === at ? { begin: where.begin, length: answer.parsed.length } : null))),
-      answer.parsed !== null && answer.parsed !== "" && !where
+      !judged && answer.parsed !== null && answer.parsed !== "" && !where
         ? make("p", { class: "soft" }, "The answer that was read does not stand in the text in this form.") : null,
     ];
   };
 
-  const card = (model, answer) => {
+  const card = (model, answer, judged) => {
     if (answer === null) return make("section", { class: "card" }, make("h3", {}, model.name), make("p", {}, "not run"));
     const kind = answer.score >= 1 ? "right" : answer.score > 0 ? "part" : "wrong";
     return make("section", { class: `card ${kind}` },
       make("h3", {}, model.name, " ", make("span", { class: "soft" }, model.kind)),
-      make("p", { class: "told" }, `${Viewer.percent(100 * answer.score)} % · read as `,
+      make("p", { class: "told" }, `${Viewer.percent(100 * answer.score)} % · ${judged ? "judged" : "read as"} `,
         answer.parsed === null ? make("em", {}, "nothing (unparsed)") : make("code", {}, answer.parsed),
         ` · ${answer.scorer || "scorer unknown"} · ${answer.tokens} tokens${answer.truncated ? " · cut off" : ""}`),
-      body(answer));
+      body(answer, judged));
   };
 
   const chosen = (state) => {
@@ -66,6 +66,7 @@
       return;
     }
     const texts = await Viewer.chunk(`${domainPlace}-${state.itemSeed}-${Math.floor(at / Viewer.run.chunk)}`);
+    if (!state.alive()) return;
     const { question, gold, answers } = texts[at % Viewer.run.chunk];
     const models = chosen(state);
     const toggle = (model) => (models.includes(model) ? models.filter((other) => other !== model) : [...models, model]);
@@ -85,9 +86,11 @@
           make("input", { type: "checkbox", checked: models.includes(place_),
             onchange: () => Viewer.go({ with: toggle(place_).map((other) => domain.models[other].name) }, true) }),
           model.name))),
-      make("p", { class: "soft" }, "Marked: the last place where the answer that was read stands in what the model wrote. " +
+      make("p", { class: "soft" }, domain.judged ?
+        "The verdicts, first with the model's answer shown first, then with the other's: what the judge preferred." :
+        "Marked: the last place where the answer that was read stands in what the model wrote. " +
         "Shaded: search results, which the model read."),
-      make("div", { class: "cards" }, models.map((model) => card(domain.models[model], answers[model]))));
+      make("div", { class: "cards" }, models.map((model) => card(domain.models[model], answers[model], domain.judged))));
   };
 
   const back = () => Viewer.link({ view: "items", item: null, itemtask: null, itemseed: null, with: null });

@@ -4,7 +4,6 @@
   const { make, select } = Viewer;
   let selected = 0;
   let found = { text: "", seed: null, domain: null, rows: null };
-  let search = 0;
   let current = null;
 
   const ITEM = "(item)"; // sorts by the item's id; no model is called so
@@ -51,6 +50,11 @@
     if (base !== null && base !== model) {
       const role = models[base].kind === models[base].name || models[base].kind === "run" ? "" : `the ${models[base].kind} `;
       lines.push(line(role, base, models[model].to_base));
+      const changed = models[model].changed[state.task + 1] ?? null;
+      if (changed !== null) {
+        lines.push(make("p", { id: "changed" }, `Another answer than ${models[base].name}'s to ${Viewer.percent(changed)} % of all items` +
+          (state.task < 0 ? "." : ` of ${tasks[state.task]}.`)));
+      }
     }
     if (rival !== null && rival !== model) {
       lines.push(line(models[rival].kind === "single" ? "the best single delta " : "", rival, models[model].to_rival));
@@ -141,8 +145,7 @@
   };
 
   const draw = async (state, target) => {
-    const mine = ++search;
-    const alive = () => mine === search;
+    const { alive } = state;
     const { text, seed, domain } = found;
     if (state.search && (text !== state.search || seed !== state.seed || domain !== state.domain)) {
       Viewer.fill(target, controls(state), make("p", { "aria-live": "polite" }, "Searching the answers …"));
@@ -166,12 +169,12 @@
     has: (run) => run.domains.length > 0,
     draw,
     keys: {
-      j: () => current.grid.move(1),
-      k: () => current.grid.move(-1),
+      j: () => current?.grid.move(1),
+      k: () => current?.grid.move(-1),
       Enter: () => {
-        if (current.rows.length) location.hash = itemLink(current.state, current.rows[selected]);
+        if (current?.rows.length) location.hash = itemLink(current.state, current.rows[selected]);
       },
-      "/": () => document.getElementById("q").select(),
+      "/": () => document.getElementById("q")?.select(),
       Escape: () => Viewer.go({ q: null, show: null }),
     },
   };

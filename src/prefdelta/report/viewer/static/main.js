@@ -2,10 +2,19 @@
 // Which view is shown, and the keys.
 Viewer.firstView = () => Object.keys(Viewer.views).find((name) => Viewer.views[name].has?.(Viewer.run));
 
-Viewer.show = async () => {
-  const state = Viewer.state();
+// The name of the view that the address asks for, where this run has it.
+Viewer.viewAt = (state) => {
   const known = Viewer.views[state.view] && (Viewer.views[state.view].has ?? (() => state.domain))(Viewer.run);
-  const name = known ? state.view : Viewer.firstView();
+  return known ? state.view : Viewer.firstView();
+};
+
+let drawings = 0;
+
+Viewer.show = async () => {
+  const mine = ++drawings;
+  // Texts may come late, when another address is shown: then nothing is to be drawn.
+  const state = { ...Viewer.state(), alive: () => mine === drawings };
+  const name = Viewer.viewAt(state);
   const view = Viewer.views[name];
   const target = document.getElementById("view");
   const focused = target.contains(document.activeElement) ? document.activeElement.id : "";
@@ -17,10 +26,11 @@ Viewer.show = async () => {
   try {
     await view.draw(state, target);
   } catch (error) {
+    if (!state.alive()) return;
     Viewer.fill(target, Viewer.make("p", { role: "alert" }, error.message));
     throw error;
   }
-  Viewer.shown = view;
+  if (!state.alive()) return;
   // What was drawn anew keeps the focus; after a search the keys are the table's.
   if (focused && focused !== "q") document.getElementById(focused)?.focus();
 };
@@ -46,7 +56,9 @@ Viewer.start = () => {
       return;
     }
     if (event.key === "Enter" && event.target.closest("a, input, summary, button")) return;
-    const action = Object.hasOwn(Viewer.shown.keys, event.key) ? Viewer.shown.keys[event.key] : null;
+    // By the address and not by what is drawn: a second key may come before the page has followed the first.
+    const { keys } = Viewer.views[Viewer.viewAt(Viewer.state())];
+    const action = Object.hasOwn(keys, event.key) ? keys[event.key] : null;
     if (action) {
       event.preventDefault();
       action();

@@ -33,6 +33,7 @@
 
   const draw = async (state, target) => {
     const sets = await Viewer.chunk("pairs");
+    if (!state.alive()) return;
     const set = setOf(state, sets);
     const rows = rowsOf(state, set);
     const shown = measures(set);
@@ -77,7 +78,7 @@
     current = { rows, grid };
   };
 
-  const open = (place) => { if (current.rows.length) location.hash = pairLink(current.rows[place]); };
+  const open = (place) => { if (current?.rows.length) location.hash = pairLink(current.rows[place]); };
 
   const card = (title, { spans, tokens, finish }) => make("section", { class: "card" }, make("h3", {}, title),
     make("p", { class: "told" }, `${tokens} tokens · ${{ stop: "ended by the model", length: "cut off" }[finish] ?? "end unknown"}`),
@@ -93,15 +94,13 @@
       Viewer.fill(target, make("p", {}, "No such pair in this run."));
       return;
     }
-    const { prompt, answers } = (await Viewer.chunk(`p-${sets.indexOf(set)}-${Math.floor(at / Viewer.run.chunk)}`))[at % Viewer.run.chunk];
+    const texts = await Viewer.chunk(`p-${sets.indexOf(set)}-${Math.floor(at / Viewer.run.chunk)}`);
+    if (!state.alive()) return;
+    const { prompt, answers } = texts[at % Viewer.run.chunk];
     const step = (label, by) => (rows[place + by] === undefined ? make("span", { class: "soft" }, label) :
       make("a", { href: pairLink(rows[place + by]), id: by > 0 ? "next" : "previous" }, label));
     selected = place;
-    // From where the address is, not from what is drawn: a second key may come before the first one's pair is.
-    current = { ...current, rows, step: (by) => {
-      const next = rows[rows.indexOf(Number(Viewer.state().pair)) + by];
-      if (next !== undefined) location.hash = pairLink(next);
-    } };
+    current = { ...current, rows };
     Viewer.fill(target,
       make("p", { class: "steps" }, make("a", { href: back(), id: "back" }, "all pairs"), " · ", step("previous", -1), " · ", step("next", 1)),
       make("h2", {}, `${set.name} · ${set.id[at]}`),
@@ -113,12 +112,18 @@
 
   const back = () => Viewer.link({ view: "pairs", pair: null });
 
+  // From where the address is, not from what is drawn: a second key may come before the first one's pair is.
+  const step = (by) => {
+    const next = current?.rows[current.rows.indexOf(Number(Viewer.state().pair)) + by];
+    if (next !== undefined) location.hash = pairLink(next);
+  };
+
   Viewer.views.pairs = {
     label: "Pairs",
     has: (run) => run.pairs,
     keys: {
-      j: () => current.grid.move(1),
-      k: () => current.grid.move(-1),
+      j: () => current?.grid?.move(1),
+      k: () => current?.grid?.move(-1),
       Enter: () => open(selected),
       Escape: () => Viewer.go({ reason: null, sort: null, order: null }),
     },
@@ -127,7 +132,7 @@
   Viewer.views.pair = {
     within: "pairs",
     has: (run) => run.pairs,
-    keys: { j: () => current.step(1), k: () => current.step(-1), Escape: () => { location.hash = back(); } },
+    keys: { j: () => step(1), k: () => step(-1), Escape: () => { location.hash = back(); } },
     draw: drawPair,
   };
 })();
