@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 
-.PHONY: help demo real test test-vllm test-ray lint clean
+.PHONY: help demo real test test-vllm test-ray test-s3 lint clean
 
 help:
 	@echo "make demo   set up, then run the whole way on the embedded models (runs/demo/report.html)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test   set up, then run the tests"
 	@echo "make test-vllm  run the tests of the real vLLM, in an environment of its own"
 	@echo "make test-ray   run the tests of a real Ray cluster, in an environment of its own"
+	@echo "make test-s3    run the tests of runs on a real S3 server, in an environment of its own"
 	@echo "make lint   set up, then check style and types"
 	@echo "make docs   build the documentation site into site/, in an environment of its own"
 	@echo "make clean  remove .venv and caches (runs/ is kept)"
@@ -53,6 +54,20 @@ $(RAY)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -m venv $(RAY)
 	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock torch==2.13.0
 	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock --editable '.[test,ray]'
+	@touch $@
+
+# A real S3 server on this machine, moto's.
+S3 := .venv-s3
+test-s3: $(S3)/.installed
+	@echo "== running the tests of runs on an S3 server"
+	@$(S3)/bin/python -m pytest tests/core/test_remote.py tests/experiments/test_remote_runs.py
+
+$(S3)/.installed: pyproject.toml requirements.lock
+	@echo "== installing prefdelta with s3fs and moto into $(S3) (a few minutes)"
+	@$(PYTHON) -m venv $(S3)
+	@$(S3)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock torch==2.13.0
+	@$(S3)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock \
+		--editable '.[test,remote]' 'moto[server]==5.2.5'
 	@touch $@
 
 lint: $(VENV)/.development

@@ -19,7 +19,7 @@ INTERVAL = {"mean": 4.0, "low": 1.2, "high": 6.8, "seed_noise": True, "detectabl
 def told(results: Results, folder: Path) -> list[str]:
     write_json(folder / "results.json", results.to_json())
     console = Console(file=io.StringIO(), width=160, markup=False, record=True)
-    print_outcome(BaseRecipe.model_construct(), folder / "report.html", console)
+    print_outcome(BaseRecipe.model_construct(), folder / "report.html", console, str(folder))
     return console.export_text().splitlines()
 
 

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefdelta import micro
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import cache_folder
 from prefdelta.core.models import load, load_tokenizer
 from prefdelta.core.records import Item, read_rows
 from prefdelta.core.reference import ModelRef
@@ -18,7 +19,7 @@ from prefdelta.evaluation.results import AggregationResults
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.real.recipe import QUICK, QUICK_SETTINGS, real_recipe
 from prefdelta.experiments.real.siblings import SIBLINGS, sibling_folder
-from prefdelta.experiments.real.student import cache_folder, student_folder
+from prefdelta.experiments.real.student import student_folder
 from prefdelta.experiments.run import run_recipe
 from prefdelta.recipe import Imported
 from prefdelta.report.results import read_results

@@ -20,3 +20,6 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated. The keys stand below."),
 ]
+Cache = Annotated[
+    Path | None, typer.Option(help="Where this machine keeps its copies of runs that lie at an address [~/.cache].")
+]

@@ -15,13 +15,20 @@ from prefdelta.report.fusion import fusion_doubts
 from prefdelta.report.headline import cautions, domain_doubts
 
 
-def print_outcome(recipe: BaseRecipe, report: Path, console: Console) -> None:
-    """Tell what a finished run of ``recipe`` came to; its results lie beside the report."""
+def print_outcome(recipe: BaseRecipe, report: Path, console: Console, place: str) -> None:
+    """Tell what a finished run of ``recipe`` came to.
+
+    Args:
+        recipe: what ran.
+        report: on this machine; its results lie beside it.
+        console: where to.
+        place: the run folder, or the address of one.
+    """
     results = read_recipe_results(report.with_name("results.json"))
     for doubt in _doubts(results):
         console.print(f"Do not trust these numbers yet: {doubt}.", soft_wrap=True)
     console.print(_table(results))
-    console.print(f"report: {report}\nresults: {report.with_name('results.json')}", soft_wrap=True)
+    console.print(f"report: {place}/{report.name}\nresults: {place}/results.json", soft_wrap=True)
     if isinstance(results, AggregationResults) and isinstance(recipe, Recipe):
         for sentence in cautions(results):
             console.print(f"warning: {sentence}", style="yellow", soft_wrap=True)
@@ -35,7 +42,7 @@ def print_outcome(recipe: BaseRecipe, report: Path, console: Console) -> None:
                 words += ["--corpus", settings.search.corpus, "--protocol", settings.search.protocol.name]
             console.print(f"\nmerged adapter of {name}: {adapter}", soft_wrap=True)
             console.print(f"next: {shlex.join([*words, '-o', 'OUT'])}", soft_wrap=True)
-    console.print(f"check the files: prefdelta verify {shlex.quote(str(report.parent))}", soft_wrap=True)
+    console.print(f"check the files: prefdelta verify {shlex.quote(place)}", soft_wrap=True)
 
 
 def _doubts(results: AggregationResults | FusionResults | SuiteResults) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 
 from prefdelta.cli.app import app
 from prefdelta.cli.help import Command
-from prefdelta.cli.options import Output, Settings
+from prefdelta.cli.options import Cache, Output, Settings
 from prefdelta.core.progress import terminal
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def real(
 @app.command(cls=Command)
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder [runs/NAME].")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="PATH", help="Run folder [runs/NAME], or an address: s3://BUCKET/RUN."),
+    ] = None,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     workers: Annotated[
@@ -72,19 +75,21 @@ def run(
             help="With --dry-run, tell hours and money on a GPU: h100, a100, l40s, … or a YAML file of yours."
         ),
     ] = None,
+    cache: Cache = None,
 ) -> None:
     """Run a recipe from prompts to report; run it again to continue after an interruption."""
-    _run(recipe, output, tuple(settings or ()), dry_run, workers, executor, gpu)
+    _run(recipe, output, tuple(settings or ()), dry_run, workers, executor, gpu, cache)
 
 
 def _run(
     recipe_file: Path,
-    output: Path | None,
+    output: Path | str | None,
     settings: tuple[str, ...],
     dry_run: bool,
     workers: int = 1,
     executor: str = "local",
     gpu: str | None = None,
+    cache: Path | None = None,
 ) -> None:
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.recipe import load_recipe
@@ -92,16 +97,17 @@ def _run(
     if gpu is not None and not dry_run:
         raise PrefdeltaError("--gpu tells what a run would cost and runs nothing; give it with --dry-run.")
     # A mistake in the recipe is told before torch is loaded.
-    _run_recipe(load_recipe(recipe_file, settings), output, dry_run, workers, executor, gpu)
+    _run_recipe(load_recipe(recipe_file, settings), output, dry_run, workers, executor, gpu, cache)
 
 
 def _run_recipe(
     recipe: BaseRecipe,
-    output: Path | None,
+    output: Path | str | None,
     dry_run: bool,
     workers: int = 1,
     executor: str = "local",
     gpu: str | None = None,
+    cache: Path | None = None,
 ) -> None:
     from prefdelta.cli.outcome import print_outcome
     from prefdelta.experiments.feasible import check_files
@@ -109,34 +115,41 @@ def _run_recipe(
     from prefdelta.experiments.kinds import plan_for
     from prefdelta.experiments.plan_tables import cost_table
     from prefdelta.experiments.room import check_room
-    from prefdelta.experiments.run import run_recipe
+    from prefdelta.experiments.run import open_run, run_recipe
 
     root = output or Path("runs") / recipe.name
     console = terminal()
     if dry_run:
-        plan = plan_for(recipe, root)
+        plan = plan_for(recipe, open_run(root, cache).root)
         check_files(recipe, plan.units)
         check_room(recipe)
         console.print(plan.table())
         if gpu is not None:
             console.print(cost_table(gpu, gpu_named(gpu), plan.units, plan.memory))
         return
-    report = run_recipe(recipe, root, console=console, workers=workers, executor=executor)
-    print_outcome(recipe, report, console)
+    report = run_recipe(recipe, root, console=console, workers=workers, executor=executor, cache=cache)
+    print_outcome(recipe, report, console, open_run(root, cache).shown)
 
 
 @app.command(cls=Command)
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A run folder, an artifact in one, or another output.")],
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER", help="A run folder or its address, an artifact in one, or another output."),
+    ],
 ) -> None:
     """Compare every file of a run, and of all it was made from, to the hashes that were written with it."""
     from prefdelta.core.progress import Display
     from prefdelta.experiments.verify import verify as compare_all
+    from prefdelta.experiments.verify import verify_address
 
     console = terminal()
     with Display(console) as display:
         display.start("verify")
-        count, found = compare_all(folder, display.inner)
+        if "://" in folder:
+            count, found = verify_address(folder, display.inner)
+        else:
+            count, found = compare_all(Path(folder), display.inner)
     for line in found:
         print(line)
     if found:
@@ -145,8 +158,15 @@ def verify(
 
 
 @app.command(cls=Command)
-def report(run_folder: Annotated[Path, typer.Argument(help="A finished run folder.")]) -> None:
+def report(
+    run_folder: Annotated[str, typer.Argument(metavar="RUN_FOLDER", help="A finished run folder.")],
+) -> None:
     """Write results.json and report.html of a finished run again."""
+    from prefdelta.core.errors import PrefdeltaError
     from prefdelta.experiments.run import publish_again
 
-    terminal().print(f"report: {publish_again(run_folder)}")
+    if "://" in run_folder:
+        raise PrefdeltaError(
+            "report writes into a run folder on a disk; `prefdelta run` writes those of an address again."
+        )
+    terminal().print(f"report: {publish_again(Path(run_folder))}")

@@ -9,7 +9,7 @@ import typer
 
 from prefdelta.cli.app import app
 from prefdelta.cli.help import Command
-from prefdelta.cli.options import Overwrite
+from prefdelta.cli.options import Cache, Overwrite
 from prefdelta.core.progress import terminal
 
 if TYPE_CHECKING:
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
 
 @app.command(cls=Command)
 def view(
-    run_folder: Annotated[
-        Path,
+    run: Annotated[
+        str,
         typer.Argument(
-            metavar="RUN", help="A finished run; what evaluate, judge, tune or learn wrote; a file of compare --json."
+            metavar="RUN",
+            help="A finished run or its address; what evaluate, judge, tune or learn wrote; a file of compare --json.",
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write.")] = None,
-    second: Annotated[
-        Path | None, typer.Argument(metavar="[RUN2]", help="A second run on the same items, to hold against the first.")
+    other: Annotated[
+        str | None, typer.Argument(metavar="[RUN2]", help="A second run on the same items, to hold against the first.")
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Show a run while it is at work, at an address of this machine; Ctrl-C ends.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --live; a free one if left out.")] = 0,
     overwrite: Overwrite = False,
+    cache: Cache = None,
 ) -> None:
     """Write a folder to look at: every item, all models' answers to it, pairs, scales, intervals, the recipe."""
     from prefdelta.core.errors import PrefdeltaError
@@ -42,22 +44,33 @@ def view(
     from prefdelta.report.viewer import write_viewer
 
     if live:
-        if second or output:
+        if "://" in run:
+            raise PrefdeltaError("--live shows a run on this machine's disk; give its folder, or view the address.")
+        if other or output:
             raise PrefdeltaError("--live shows one run and writes nothing; leave the second run and --output out.")
-        _serve(run_folder, port)
+        _serve(Path(run), port)
         return
     if output is None:
         raise PrefdeltaError("name the folder to write with --output, or show a run at work with --live.")
-    shown = [run_folder, *([second] if second else [])]
+    shown = [_here(place, cache) for place in (run, other) if place]
     # An earlier viewer may lie in a run and be replaced; what the run itself made has a key.
-    made = [folder for run in shown for folder in artifact_folders(run) if "key" in (read_manifest(folder) or {})]
+    made = [folder for root in shown for folder in artifact_folders(root) if "key" in (read_manifest(folder) or {})]
     check_output(output, inputs=[*shown, *made], overwrite=overwrite)
-    run, settings = _read(run_folder, second)
-    write_viewer(run, output, recipe=settings, overwrite=overwrite)
+    found, settings = _read(*shown)
+    write_viewer(found, output, recipe=settings, overwrite=overwrite)
     console = terminal()
-    for note in run.notes:
+    for note in found.notes:
         console.print(note, highlight=False, soft_wrap=True)
     console.print(f"viewer: {output / 'index.html'}")
+
+
+def _here(place: str, cache: Path | None) -> Path:
+    """What a user names, on this machine."""
+    if "://" not in place:
+        return Path(place)
+    from prefdelta.core.remote.store import RemoteStore
+
+    return RemoteStore(place, cache).bring()
 
 
 def _serve(root: Path, port: int) -> None:
@@ -70,7 +83,7 @@ def _serve(root: Path, port: int) -> None:
 
     if not (root / JOURNAL).is_file():
         raise PrefdeltaError(f"{root} is no run folder, or its run has not begun; give what `prefdelta run -o` names.")
-    with serving(LiveRun(root, lambda run: viewer_files(*_read(run, None))), port=port) as address:
+    with serving(LiveRun(root, lambda run: viewer_files(*_read(run))), port=port) as address:
         console = terminal()
         console.print(
             f"viewer: {address}\nonly this machine can reach it; Ctrl-C ends it", highlight=False, soft_wrap=True
@@ -81,7 +94,7 @@ def _serve(root: Path, port: int) -> None:
             console.print("ended")
 
 
-def _read(first: Path, second: Path | None) -> tuple[RunView, str]:
+def _read(first: Path, second: Path | None = None) -> tuple[RunView, str]:
     """What there is to see, and its settings as YAML; everything is as it was written."""
     import yaml
 

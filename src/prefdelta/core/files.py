@@ -63,3 +63,11 @@ def exists(path: str) -> bool:
         return Path(path).expanduser().exists()
     except (OSError, RuntimeError):
         return False
+
+
+def cache_folder() -> Path:
+    """Where models and copies of runs are kept: ``PREFDELTA_CACHE``, else ``prefdelta`` in ``XDG_CACHE_HOME`` or
+    ``~/.cache``."""
+    if own := os.environ.get("PREFDELTA_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "prefdelta"

@@ -47,12 +47,20 @@ def asked_by() -> dict[str, Any]:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a folder of ours; ``None`` if it has none, or one that is not as prefdelta wrote it."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return parse_manifest((folder / MANIFEST).read_bytes())
+    except OSError:
+        return None
+
+
+def parse_manifest(text: bytes) -> dict[str, Any] | None:
+    """The manifest that a file holds; ``None`` if it is not as prefdelta wrote it."""
+    try:
+        manifest = json.loads(text.decode("utf-8"))
         told = {name: entry for name, entry in dict(manifest).items() if name != "digest"}
         whole = manifest["content"] == digest(manifest["files"])
         older = manifest.keys().isdisjoint(("schema", "bytes", "digest"))
         return dict(manifest) if whole and (older or manifest["digest"] == digest(told)) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

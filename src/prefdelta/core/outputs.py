@@ -282,10 +282,10 @@ def publish(working: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def set_aside(folder: Path) -> Path:
-    """Rename a damaged folder, so that it can be made again; returns where it lies now."""
+def set_aside(folder: Path, target: Path | None = None) -> Path:
+    """Rename a damaged folder, so that it (or ``target``) can be made again; returns where it lies now."""
     number = 1
-    while os.path.lexists(aside := folder.parent / f".{folder.name}.damaged-{number}"):
+    while os.path.lexists(aside := folder.parent / f".{(target or folder).name}.damaged-{number}"):
         number += 1
     os.replace(folder, aside)
     return aside

@@ -64,6 +64,42 @@ class Store:
         self.journal = journal
         self.told = told or (lambda sentence: None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a worker gets: the same store, with nobody to tell."""
+        return type(self), (Path(os.path.abspath(self.root)),)
+
+    @property
+    def shown(self) -> str:
+        """The run directory, for people."""
+        return str(self.root)
+
+    def seen(self) -> bool:
+        """Whether this machine sees the run directory."""
+        return self.root.is_dir()
+
+    def names(self) -> list[str]:
+        """What lies in the run directory, but hidden files."""
+        return sorted(path.name for path in self.root.iterdir() if path.name[0] != ".") if self.root.is_dir() else []
+
+    def read(self, name: str) -> bytes | None:
+        """A file that lies beside the artifacts, if it is there."""
+        path = self.root / name
+        return path.read_bytes() if path.exists() else None
+
+    def share(self, *names: str) -> None:
+        """Show files that were written beside the artifacts to all who read the run; without names, all of them.
+
+        On a disk they see them anyway.
+        """
+
+    def at_hand(self, name: str, artifact: Artifact) -> Artifact:
+        """An artifact that this machine or another one made, with its files on this machine.
+
+        Raises:
+            PrefdeltaError: they cannot be had.
+        """
+        return Artifact(self.place(name), artifact.content)
+
     def place(self, name: str) -> Path:
         """Where the artifact ``name`` lies.
 
@@ -187,16 +223,17 @@ class Store:
 
     def log(self, **entry: Any) -> None:
         """Append to the journal: when what was built, on which machine."""
-        if not self.journal:
-            return
+        if self.journal:
+            self._append(to_json({"time": round(time.time(), 3), "machine": platform.node(), **entry}) + "\n")
+
+    def _append(self, line: str) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        line = {"time": round(time.time(), 3), "machine": platform.node(), **entry}
         with (self.root / JOURNAL).open("a+b") as handle:
             if handle.tell():
                 handle.seek(-1, os.SEEK_END)
                 if handle.read(1) != b"\n":
                     handle.write(b"\n")  # a kill tore the last line
-            handle.write((to_json(line) + "\n").encode("utf-8"))
+            handle.write(line.encode("utf-8"))
 
     def _described(self, inputs: Mapping[str, Artifact]) -> dict[str, dict[str, str]]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,21 @@ def verify(folder: Path, progress: Callable[[int, int], None]) -> tuple[int, lis
                 found += _input_damage(place, manifest, root)
         progress(number + 1, len(folders))
     return len(folders), list(dict.fromkeys(found))
+
+
+def verify_address(url: str, progress: Callable[[int, int], None]) -> tuple[int, list[str]]:
+    """:func:`verify` of a run on a store, of which every byte is fetched for it.
+
+    Raises:
+        PrefdeltaError: nothing is there, or the store cannot be read.
+    """
+    from prefdelta.core.remote.store import RemoteStore  # here, as most runs need no file system but the disk's
+
+    store = RemoteStore(url)
+    with tempfile.TemporaryDirectory(prefix="prefdelta-verify-") as name:
+        store.download(Path(name))
+        count, found = verify(Path(name), progress)
+    return count, [line.replace(name, store.shown) for line in found]
 
 
 def artifact_folders(root: Path) -> list[Path]:

@@ -25,7 +25,7 @@ def reuse(unit: Unit, store: Store, artifacts: Mapping[str, Artifact], *, name: 
 
     Arguments are those of :func:`build`.
     """
-    inputs = _inputs(unit, artifacts)
+    inputs = {label: artifacts[source] for label, source in unit.inputs.items()}
     return store.reuse(name or unit.name, stage=unit.stage, config=_config(unit), inputs=inputs)
 
 
@@ -49,8 +49,8 @@ def build(
         overwrite: whether an artifact that was made from something else is replaced, or refused.
     """
     name = name or unit.name
-    inputs = _inputs(unit, artifacts)
-    shards = {shard.name: artifacts[shard.name] for shard in unit.shards}
+    inputs = {label: store.at_hand(source, artifacts[source]) for label, source in unit.inputs.items()}
+    shards = {shard.name: store.at_hand(shard.name, artifacts[shard.name]) for shard in unit.shards}
     try:
         return store.build(
             name,
@@ -77,7 +77,3 @@ def assist(unit: Unit, store: Store, name: str) -> None:
 
 def _config(unit: Unit) -> dict[str, Any]:
     return {**unit.config, "externals": {label: hashed() for label, hashed in sorted(unit.externals.items())}}
-
-
-def _inputs(unit: Unit, artifacts: Mapping[str, Artifact]) -> dict[str, Artifact]:
-    return {label: artifacts[name] for label, name in unit.inputs.items()}

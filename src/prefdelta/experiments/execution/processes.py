@@ -11,12 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType, TracebackType
 
 import torch
 
-from prefdelta.core.store import Artifact
+from prefdelta.core.store import Artifact, Store
 from prefdelta.experiments.execution.scheduler import Came, Executor, Lost, News, Told
 from prefdelta.experiments.execution.worker import Worker
 from prefdelta.experiments.unit import Unit
@@ -39,14 +38,14 @@ class Processes(Executor):
 
     Args:
         recipe: what is run.
-        root: the run directory, which this process holds.
+        store: the run directory, which this process holds.
         count: how many; where there are GPUs, each sees one of them, in turn.
     """
 
-    def __init__(self, recipe: BaseRecipe, root: Path, count: int) -> None:
+    def __init__(self, recipe: BaseRecipe, store: Store, count: int) -> None:
         self.lanes = count
         self._recipe = recipe
-        self._root = root
+        self._store = store
         self._devices = _devices()
         self._processes: list[_Process] = []
 
@@ -96,7 +95,7 @@ class Processes(Executor):
         lane = min(set(range(self.lanes)) - {worker.lane for worker in self._processes})
         device = self._devices[lane % len(self._devices)] if self._devices else None
         here, there = context.Pipe()
-        arguments = (there, self._recipe, self._root, device, torch.get_num_threads())
+        arguments = (there, self._recipe, self._store, device, torch.get_num_threads())
         process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         there.close()
@@ -123,7 +122,7 @@ def _devices() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _work(pipe: Connection, recipe: BaseRecipe, root: Path, device: str | None, threads: int) -> None:
+def _work(pipe: Connection, recipe: BaseRecipe, store: Store, device: str | None, threads: int) -> None:
     """The worker loop: make the units that are asked for, until the pipe is closed."""
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -132,7 +131,7 @@ def _work(pipe: Connection, recipe: BaseRecipe, root: Path, device: str | None, 
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError, KeyboardInterrupt):
-        worker = Worker(recipe, root, pipe.send)
+        worker = Worker(recipe, store, pipe.send)
         while True:
             name, inputs = pipe.recv()
             pipe.send(worker.make(name, inputs))

@@ -1,7 +1,8 @@
 """The executor of a Ray cluster: every unit a task, placed by what its stage needs.
 
-Only names and hashes travel; artifacts lie in the run directory, which every node must see under the same path. Units
-can be made again and continue from what a lost worker left, so Ray's own retries are off and the scheduler decides.
+Only names and hashes travel; artifacts lie in the run directory, which every node must see under the same path, or
+below a URL. Units can be made again and continue from what a lost worker left, so Ray's own retries are off and the
+scheduler decides.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import torch
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.store import Artifact
+from prefdelta.core.store import Artifact, Store
 from prefdelta.experiments.execution.scheduler import Came, Executor, Failed, Lost, News, Refused
 from prefdelta.experiments.unit import Unit
 from prefdelta.recipe import BaseRecipe, Resources
@@ -40,7 +40,7 @@ class RayCluster(Executor):
 
     Args:
         recipe: what is run; its ``resources`` say what a unit of a stage needs.
-        root: the run directory, under the same path on every node.
+        store: the run directory, under the same path on every node, or below a URL.
         address: of the cluster, as ``ray.init`` takes it; without one, that of ``RAY_ADDRESS``, a cluster that runs on
             this machine, or a new one of this machine alone.
 
@@ -50,10 +50,10 @@ class RayCluster(Executor):
 
     lanes = 8
 
-    def __init__(self, recipe: BaseRecipe, root: Path, address: str | None = None) -> None:
+    def __init__(self, recipe: BaseRecipe, store: Store, address: str | None = None) -> None:
         self._ray = _imported()
         self._recipe = recipe
-        self._root = root.resolve()
+        self._store = store
         self._address = address
         self._tasks: dict[Any, str] = {}  # reference -> unit
 
@@ -108,7 +108,7 @@ class RayCluster(Executor):
             scheduling_strategy="SPREAD",
         )(_make)
         reference = task.remote(
-            self._recipe, self._root, unit.name, dict(inputs), needs, torch.get_num_threads(), _versions(), self._board
+            self._recipe, self._store, unit.name, dict(inputs), needs, torch.get_num_threads(), _versions(), self._board
         )
         self._tasks[reference] = unit.name
 
@@ -184,7 +184,7 @@ class _Board:
 
 def _make(
     recipe: BaseRecipe,
-    root: Path,
+    store: Store,
     name: str,
     inputs: Mapping[str, Artifact],
     needs: Resources,
@@ -199,8 +199,9 @@ def _make(
     if other:
         found = ", ".join(f"{package} {version} (not {versions[package]})" for package, version in other.items())
         return Refused(name, f"a node of the Ray cluster has {found}; install the same versions on every node.")
-    if not root.is_dir():
-        return Refused(name, f"a node of the Ray cluster does not see {root}; put the run on a file system of all.")
+    if not store.seen():
+        told = f"a node of the Ray cluster does not see {store.root}; put the run where all nodes see it, or on a store"
+        return Refused(name, f"{told} (-o s3://BUCKET/RUN).")
 
     from prefdelta.experiments.execution.worker import Worker
 
@@ -214,4 +215,4 @@ def _make(
         last = time.monotonic()
         board.post.remote(news)
 
-    return Worker(recipe, root, report).make(name, inputs)
+    return Worker(recipe, store, report).make(name, inputs)

@@ -7,7 +7,6 @@ shared with the scheduler but the run directory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.store import Artifact, Store
@@ -23,18 +22,19 @@ class Worker:
 
     Args:
         recipe: the recipe.
-        root: the run directory, as this process sees it.
+        store: the run directory.
         report: is called with how far a unit has come and what it has to say.
     """
 
-    def __init__(self, recipe: BaseRecipe, root: Path, report: Callable[[News], None]) -> None:
-        units = plan_for(recipe, root).units
+    def __init__(self, recipe: BaseRecipe, store: Store, report: Callable[[News], None]) -> None:
+        units = plan_for(recipe, store.root).units
         self._units = {each.name: each for unit in units for each in (unit, *unit.shards)}
         self._name = ""
         self._context = RunContext(
             lambda done, total: report(Came(self._name, done, total)), lambda said: report(Told(self._name, said))
         )
-        self._store = Store(root, told=self._context.tell)
+        self._store = store
+        store.told = self._context.tell
 
     def make(self, name: str, inputs: Mapping[str, Artifact]) -> Made | Refused | Failed:
         """Make a unit; an error is told, not raised, so that it reaches the user as itself."""

