@@ -12,8 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import write_rows
-from prefdelta.recipe import ModelRef
+from prefdelta.experiments.run import run_recipe
+from prefdelta.experiments.single.training import train_unit
+from prefdelta.recipe import ModelRef, load_recipe
 from prefdelta.training import train_delta
 from ranks import train_together
 
@@ -64,3 +67,37 @@ def test_two_killed_processes_continue(student: ModelRef, make_pairs: Make, sett
         assert train_together(2, student, rows, training, tmp_path / name) == [0, 0]
     for file in ("adapter_model.safetensors", "metrics.jsonl", "training.json"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("ACCELERATE_USE_FSDP", "FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
+        ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "a parallelism configuration"),
+    ],
+)
+def test_a_launcher_that_would_cut_the_base_is_refused_at_the_start(
+    make_pairs: Make,
+    settings: Make,
+    small_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    name: str,
+) -> None:
+    """Before any file is read: these are not there."""
+    student, folder, missing = ModelRef(path="/not/there"), tmp_path / "out", Path("/not/there.jsonl")
+    refused = pytest.raises(PrefdeltaError, match=f"{variable} asks for {name}.*copies the base into each process")
+    monkeypatch.setenv(variable, "true")
+    with refused:
+        train_delta(student, make_pairs(8), settings(), seed=1, init_seed=1, folder=folder)
+    with refused:
+        train_unit(missing, student.path, None, None, 0, ())
+    with refused:
+        run_recipe(load_recipe(small_recipe), folder)
+    assert not folder.exists()
+    monkeypatch.setenv(variable, "false")
+    with pytest.raises(PrefdeltaError, match="/not/there"):
+        train_delta(student, make_pairs(8), settings(), seed=1, init_seed=1, folder=folder)

@@ -36,6 +36,7 @@ from prefdelta.recipe import (
 )
 from prefdelta.recipe.fusion import FusionRecipe
 from prefdelta.recipe.suite import LearnedMethod, SuiteRecipe, TriedMethod
+from prefdelta.training.launch import check_launch
 from prefdelta.training.plan import only_warms_up
 
 _NO_CORPUS_FILE = ("micro:", "http://", "https://")
@@ -47,8 +48,11 @@ def check_feasible(recipe: BaseRecipe) -> None:
 
     Raises:
         PrefdeltaError: a merge method does not take as many adapters as there are, a training would not move the
-            weights, or a file is not there; the message begins with the key's dotted path.
+            weights, or a file is not there; the message begins with the key's dotted path. Or a launcher asks to cut
+            the base into parts.
     """
+    if isinstance(recipe, Recipe | FusionRecipe):
+        check_launch()
     if isinstance(recipe, Recipe):
         _check_aggregation(recipe)
     if isinstance(recipe, FusionRecipe):

@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor, nn
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.training.launch import check_launch
 
 Value = TypeVar("Value")
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
@@ -35,6 +36,7 @@ class Processes:
     """
 
     def __init__(self, *, cpu: bool) -> None:
+        check_launch()
         self._state = PartialState(cpu=cpu)
         if self._state.distributed_type not in _SUPPORTED:
             raise PrefdeltaError(

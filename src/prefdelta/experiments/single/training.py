@@ -17,6 +17,7 @@ from prefdelta.experiments.single.unit import ORIGIN, assists, single_unit
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.recipe import ModelRef, Sampling, Training, configure, settings_mapping
 from prefdelta.training import train_delta
+from prefdelta.training.launch import check_launch
 from prefdelta.training.train import TRAINING, TrainingReport
 
 HELD_OUT = "held_out"
@@ -30,6 +31,7 @@ def train_unit(
 
     With pairs that are ``held_out``, what the new adapter prefers among them is written beside it.
     """
+    check_launch()
     raw = settings_mapping(settings)
     ref = model_from("student", student, raw)
     training = checked(configure(Training, raw, origin=ORIGIN))
