@@ -2,10 +2,11 @@
 
 ``python benchmarks/ray_cluster.py`` starts a head and two nodes in a network namespace of its own, with the loopback
 device only, and writes ``benchmarks/results/ray_cluster.md``. It needs ``prefdelta[ray]``, Linux, and the right to make
-a namespace (``unshare --net --map-root-user``). ``--quick`` does the undisturbed and the interrupted run only.
+a namespace (``unshare --net --map-root-user``). ``--quick`` does the first three cases only.
 
 - *undisturbed*: nothing is killed.
 - *interrupted*: the command is told to end (SIGINT) in a training; no task outlives it, and the same command goes on.
+- *shards*: answers are drawn in three shards; a worker is killed in one, and that shard alone is made again.
 - *workers*: one worker process is killed (SIGKILL) in each stage that takes time.
 - *nodes*: a node with all its processes is killed in each such stage, and a new one joins.
 - *head*: the head is killed in each such stage; the run ends with one sentence, a new cluster starts, and the same
@@ -27,13 +28,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 RESULTS = Path(__file__).parent / "results" / "ray_cluster.md"
+SHARDS = ("resources.responses.shards=3",)
+OF_THE_RECIPE = ("recipe.json", "run.json", "report.html")
+"""The files that hold the recipe, or its hash: it says how many shards there are."""
 STAGES = ("responses", "adapters", "validation", "test")
 RECIPE: dict[str, Any] = {
     "name": "cluster",
@@ -87,16 +91,18 @@ def contents(root: Path) -> dict[str, str]:
 
 
 def journal(root: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (root / "journal.jsonl").read_text().splitlines()]
+    whole = (root / "journal.jsonl").read_text().rpartition("\n")[0]  # a line may be in the making
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 class Case:
     """One run in a folder of its own on a cluster of its own."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, settings: Sequence[str] = ()) -> None:
         from ray.cluster_utils import Cluster
 
         self.name = name
+        self.settings = settings
         self.root = folder / name
         self.recipe = folder / "recipe.yaml"
         self._make = lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -110,16 +116,26 @@ class Case:
     def run(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "prefdelta", "run", str(self.recipe), "-o", str(self.root)]
         command += ["--executor", f"ray:{self.cluster.address}"]
+        command += [word for setting in self.settings for word in ("--set", setting)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def at_work(self, process: subprocess.Popen[str], stage: str) -> bool:
         """Wait until a unit of the stage is being made; false if the run ends first."""
         while process.poll() is None:
-            if list(self.root.glob(f"search/{stage}/**/.*.partial")):
+            begun = (self.root.glob(f"{where}search/{stage}/**/.*.partial") for where in ("", ".shards/"))
+            if any(map(list, begun)):
                 time.sleep(0.3)
                 return True
             time.sleep(0.02)
         return False
+
+
+def built_in(case: Case) -> list[str]:
+    return [entry["artifact"] for entry in journal(case.root) if entry["event"] == "built"]
+
+
+def lost_in(case: Case) -> list[str]:
+    return [entry["artifact"] for entry in journal(case.root) if entry["event"] == "lost"]
 
 
 def workers() -> list[int]:
@@ -163,6 +179,21 @@ def interrupted(case: Case) -> str:
     return told.splitlines()[-1]
 
 
+def in_shards(case: Case) -> str:
+    """Kill a worker in the first stage, whose units are divided, until one is lost."""
+    process = case.run()
+    while case.at_work(process, "responses") and not lost_in(case):
+        kill_worker(case)
+        time.sleep(2)
+    _, told = process.communicate(timeout=600)
+    if process.returncode:
+        raise SystemExit(told)
+    shards = {name for name in built_in(case) if name.startswith(".shards/")}
+    if len(shards) != 12 or not shards.issuperset(lost_in(case)):
+        raise SystemExit(f"of the shards {sorted(shards)} these were lost: {lost_in(case)}")
+    return ""
+
+
 def lose_a_node(case: Case) -> None:
     case.cluster.remove_node(case.nodes.pop(0), allow_graceful=False)
     case.nodes.append(case.cluster.add_node(num_cpus=1))
@@ -199,20 +230,23 @@ def inside(folder: Path, report: Path, quick: bool) -> None:
     expected = contents(folder / "local")
     rows = [("local", "", time.time() - started, 0, 0, "")]
 
-    def measure(name: str, work: Callable[[Case], str]) -> None:
-        case = Case(folder, name)
+    def measure(name: str, work: Callable[[Case], str], settings: Sequence[str] = ()) -> None:
+        case = Case(folder, name, settings)
         started = time.time()
         try:
             said = work(case)
         finally:
             case.cluster.shutdown()
         seconds = time.time() - started
-        if contents(case.root) != expected:
+        left_out = OF_THE_RECIPE if settings else ()
+        ours, theirs = (
+            {path: found for path, found in each.items() if path not in left_out}
+            for each in (contents(case.root), expected)
+        )
+        if ours != theirs:
             raise SystemExit(f"{name}: other bytes than the local run's")
-        events = journal(case.root)
-        built = [entry["artifact"] for entry in events if entry["event"] == "built"]
-        lost = sum(entry["event"] == "lost" for entry in events)
-        rows.append((name, "same", seconds, lost, len(built) - len(set(built)), said))
+        built = built_in(case)
+        rows.append((name, "same", seconds, len(lost_in(case)), len(built) - len(set(built)), said))
         print(rows[-1], flush=True)
 
     def whole(disturb: Callable[[Case], None]) -> Callable[[Case], str]:
@@ -226,6 +260,7 @@ def inside(folder: Path, report: Path, quick: bool) -> None:
 
     measure("undisturbed", whole(lambda case: None))
     measure("interrupted", interrupted)
+    measure("shards", in_shards, SHARDS)
     if not quick:
         measure("workers", whole(kill_worker))
         measure("nodes", whole(lose_a_node))

@@ -10,11 +10,14 @@ import torch
 
 from prefdelta.adapters import AdapterInfo, write_adapter
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import Item, Record, read_rows
+from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.experiments.aggregation.domain_context import DomainContext
-from prefdelta.experiments.evaluation import evaluate
+from prefdelta.experiments.answers import write_responses
+from prefdelta.experiments.evaluation import division_of_records, evaluate
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.unit import RunContext
+from prefdelta.generation.responses import join_responses
 from prefdelta.linalg.lowrank import LowRank
 from prefdelta.recipe import Benchmark, ModelRef, Questions, Sampling, load_recipe
 
@@ -64,6 +67,31 @@ def test_one_engine_answers_for_the_base_and_for_adapters_one_after_another(tmp_
     assert list(tmp_path.glob("prefdelta-vllm-*.log"))
     context.release()
     assert not list(tmp_path.glob("prefdelta-vllm-*.log"))
+
+
+def test_each_shard_has_an_engine_of_its_own_and_they_join_to_the_whole(tmp_path: Path, starts: Path) -> None:
+    """An engine makes up its own batches, so that every request can be in another shard."""
+    one, sampling = adapter(tmp_path / "one", 2), Sampling(batch_size=16)
+    settings = (STUDENT, one, 1.0, ASKED, sampling, None, "test", 0)
+    context = RunContext()
+    evaluate(tmp_path / "whole", context, *settings)
+    for number in range(4):
+        context.release()
+        evaluate(tmp_path / str(number), context, *settings, shard=Shard(number, 4))
+    context.release()
+    parts = [(tmp_path / str(number) / "records.jsonl").read_bytes() for number in range(4)]
+    assert b"".join(parts) == (tmp_path / "whole" / "records.jsonl").read_bytes()
+    assert [part.count(b"\n") for part in parts] == [1, 2, 1, 2]
+    assert len(starts.read_text().split()) == 5
+    items = [Item(f"i{number}", "t", ({"role": "user", "content": "?" * number},)) for number in range(5)]
+    for name, shard in {"all": WHOLE, "first": Shard(0, 2), "second": Shard(1, 2)}.items():
+        (tmp_path / name).mkdir()
+        write_responses(tmp_path / name, items, context, STUDENT, sampling, None, shard)
+    (tmp_path / "joined").mkdir()
+    join_responses(tmp_path / "joined", [tmp_path / "first", tmp_path / "second"])
+    assert (tmp_path / "joined/responses.jsonl").read_bytes() == (tmp_path / "all/responses.jsonl").read_bytes()
+    division = division_of_records(STUDENT, [(ASKED[0], 6)], sampling, lambda *_, **__: None)
+    assert division.groups == 6
 
 
 def test_what_the_engine_cannot_put_on_or_does_not_is_told(

@@ -26,6 +26,7 @@ from prefdelta.experiments.run import publish_again, run_recipe
 from prefdelta.experiments.unit import Inputs, RunContext
 from prefdelta.experiments.verify import verify
 from prefdelta.recipe import BaseRecipe, Recipe, load_recipe
+from prefdelta.report.viewer.process import collect_process
 from whole_runs import hashes, run_apart
 
 DIVIDED = ("responses", "test", "watch")
@@ -112,6 +113,10 @@ def test_any_number_of_shards_leaves_the_bytes_of_none(
     assert len(tests) == min(count, 3)
     assert set(made.values()) == {1}
     assert verify(root, lambda done, total: None)[1] == []
+    entries = [json.loads(line) for line in (root / "journal.jsonl").read_text().splitlines()]
+    took = sum(entry["seconds"] for entry in entries if "responses/ash-weak/" in f"{entry.get('artifact', '')}/")
+    (shown,) = [unit for unit in collect_process(root).units if unit.name == "search/responses/ash-weak"]
+    assert shown.seconds == pytest.approx(took)
     publish_again(root)
     run_recipe(load_recipe(recipe), root)
     assert built(root) == made

@@ -8,6 +8,7 @@ scheduler decides.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -24,6 +25,9 @@ from prefdelta.recipe import BaseRecipe, Resources
 
 _PATIENCE = 30.0
 """Seconds that a task has to end in when it is told to; a step of a training may be under way."""
+
+_GONE = 15.0
+"""Seconds without an answer after which the head is given up: Ray's own library ends this process after 60."""
 
 _POLL = 0.5
 """Seconds between two looks at how far the tasks have come."""
@@ -56,6 +60,8 @@ class RayCluster(Executor):
         self._store = store
         self._address = address
         self._tasks: dict[Any, str] = {}  # reference -> unit
+        self._remote: dict[Resources, Any] = {}  # what a unit needs -> the task that gets it
+        self._asked: Any = None  # the board, for what it has heard
 
     def __enter__(self) -> Self:
         ray = self._ray
@@ -74,6 +80,7 @@ class RayCluster(Executor):
         board = ray.remote(num_cpus=0, max_restarts=0)(_Board)
         self._board = board.options(scheduling_strategy=here).remote()
         self._gpus = ray.cluster_resources().get("GPU", 0) > 0
+        self._head = _Head(ray.get_runtime_context().gcs_address)
         return self
 
     def __exit__(
@@ -81,7 +88,7 @@ class RayCluster(Executor):
     ) -> None:
         ray = self._ray
         try:
-            if self._tasks:
+            if self._tasks and self._head.answers():
                 for task in self._tasks:
                     ray.cancel(task)  # raises KeyboardInterrupt in it, which lets a unit clean up
                 _, left = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=_PATIENCE)
@@ -99,15 +106,16 @@ class RayCluster(Executor):
     def submit(self, unit: Unit, inputs: Mapping[str, Artifact]) -> None:
         """Take a unit and its inputs' artifacts."""
         needs = self._needs(unit)
-        # Every GPU task has a process of its own, so that its memory is returned.
-        task = self._ray.remote(
-            num_cpus=needs.cpus,
-            num_gpus=needs.gpus,
-            max_retries=0,
-            max_calls=1 if needs.gpus else 0,
-            scheduling_strategy="SPREAD",
-        )(_make)
-        reference = task.remote(
+        if needs not in self._remote:  # Ray stores each with the head, which may be gone when the next is handed out
+            self._remote[needs] = self._ray.remote(
+                num_cpus=needs.cpus,
+                num_gpus=needs.gpus,
+                max_retries=0,
+                # Every GPU task has a process of its own, so that its memory is returned.
+                max_calls=1 if needs.gpus else 0,
+                scheduling_strategy="SPREAD",
+            )(_make)
+        reference = self._remote[needs].remote(
             self._recipe, self._store, unit.name, dict(inputs), needs, torch.get_num_threads(), _versions(), self._board
         )
         self._tasks[reference] = unit.name
@@ -125,11 +133,15 @@ class RayCluster(Executor):
         try:
             done, _ = ray.wait(list(self._tasks), num_returns=1, timeout=_POLL)
             at_work = set(self._tasks.values())
-            yield from (news for news in ray.get(self._board.take.remote()) if news.unit in at_work)
+            # Never waits for long: without a head an answer may not come at all.
+            self._asked = self._asked or self._board.take.remote()
+            answered, _ = ray.wait([self._asked], timeout=_GONE / 5)
+            said = ray.get(answered[0]) if answered else []
+            self._asked = None if answered else self._asked
         except ray.exceptions.RayError as error:
-            raise PrefdeltaError(
-                f"the Ray cluster is gone ({type(error).__name__}); start it and run the recipe again to continue."
-            ) from error
+            raise _gone(type(error).__name__) from error
+        self._head.check()
+        yield from (news for news in said if news.unit in at_work)
         for task in done:
             name = self._tasks.pop(task)
             try:
@@ -138,6 +150,37 @@ class RayCluster(Executor):
                 yield _not_set_up(name, error)
             except ray.exceptions.RayError as error:
                 yield Lost(name, f"was lost ({type(error).__name__})")
+
+
+class _Head:
+    """The head of the cluster, as seen from here.
+
+    Args:
+        address: HOST:PORT of its global control store.
+    """
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._place = (host.strip("[]"), int(port))
+        self._seen = time.monotonic()
+
+    def answers(self) -> bool:
+        """Whether it takes a connection."""
+        try:
+            with socket.create_connection(self._place, timeout=2.0):
+                self._seen = time.monotonic()
+                return True
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """Raises PrefdeltaError: it has not answered for a while."""
+        if not self.answers() and time.monotonic() - self._seen > _GONE:
+            raise _gone("its head does not answer")
+
+
+def _gone(why: str) -> PrefdeltaError:
+    return PrefdeltaError(f"the Ray cluster is gone ({why}); start it and run the recipe again to continue.")
 
 
 def _imported() -> ModuleType:

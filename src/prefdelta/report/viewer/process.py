@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.manifests import KEY, MANIFEST, read_manifest
+from prefdelta.core.shard import SHARDS
 from prefdelta.core.store import JOURNAL
 
 _LOG = "metrics.jsonl"
@@ -112,16 +114,21 @@ def collect_process(root: Path) -> ProcessView:
 
 
 def _seconds(journal: Path) -> dict[str, float]:
-    """Artifact -> seconds of its last build, in the order of building; torn lines are passed over."""
+    """Artifact -> seconds of its last build and of its shards, in the order of building; torn lines are passed over."""
     found: dict[str, float] = {}
+    shards: Counter[str] = Counter()
     for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if entry.get("event") == "built":
-            found.pop(entry["artifact"], None)
-            found[entry["artifact"]] = float(entry["seconds"])
+            name, seconds = str(entry["artifact"]), float(entry["seconds"])
+            if name.startswith(f"{SHARDS}/"):
+                shards[name.removeprefix(f"{SHARDS}/").rpartition("/")[0]] += seconds
+                continue
+            found.pop(name, None)
+            found[name] = seconds + shards.pop(name, 0.0)
     return found
 
 
