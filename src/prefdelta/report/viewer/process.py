@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ def collect_process(root: Path) -> ProcessView:
 def _seconds(journal: Path) -> dict[str, float]:
     """Artifact -> seconds of its last build and of its shards, in the order of building; torn lines are passed over."""
     found: dict[str, float] = {}
-    shards: Counter[str] = Counter()
+    shards: defaultdict[str, float] = defaultdict(float)
     for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
         try:
             entry = json.loads(line)
