@@ -6,6 +6,7 @@ Runs of whole shipped recipes and of the demo are only planned here (``--dry-run
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import yaml
 
 from prefdelta import micro
 from prefdelta.adapters import AdapterInfo, write_adapter
+from prefdelta.adapters.trained import TRAINING
 from prefdelta.cli import main
 from prefdelta.core.records import Item, Pair, Sample, Span, write_rows
 from prefdelta.generation.prompts import draw_prompts
@@ -52,7 +54,7 @@ WITH_EXAMPLES = [page for page in PAGES if steps(page)]
 
 
 def write_updates(folder: Path, seed: int) -> None:
-    """A small random adapter of the embedded student."""
+    """A small random adapter of the embedded student, with the own scale that a training would have stored."""
     generator = torch.Generator().manual_seed(seed)
     modules = []
     for layer in range(2):
@@ -62,6 +64,7 @@ def write_updates(folder: Path, seed: int) -> None:
             )
             modules.append((f"model.layers.{layer}.self_attn.{name}", delta))
     write_adapter(folder, modules, like=AdapterInfo(base_model="micro:student", task_type="CAUSAL_LM"))
+    (folder / TRAINING).write_text(json.dumps({"own_scale": {"scale": 2.0, "margin": 0.5, "pairs": 100}}))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from prefdelta import micro
+from prefdelta import merge, micro
+from prefdelta.adapters.trained import read_own_scale
 from prefdelta.core.chat import completion_ids, prompt_ids
 from prefdelta.core.config import configure
 from prefdelta.core.errors import PrefdeltaError
@@ -27,6 +28,7 @@ from prefdelta.experiments.single.training import read_training, train_unit
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.recipe import ModelRef, Recipe
 from prefdelta.report.results import read_results
+from prefdelta.training.own_scale import fitted_scale
 
 TRAINED = ("beta=0.5", "learning_rate=0.01", "batch_size=8", "micro_batch_size=8", "lora.r=4", "lora.alpha=8")
 
@@ -110,12 +112,23 @@ def test_a_training_tells_what_its_adapter_prefers_among_held_out_pairs(trained:
     assert f"held out: prefers the chosen answer of {results.score:.1f} % of 12 pairs; margin +" in told
 
 
+def test_a_training_stores_the_own_scale_of_its_held_out_pairs(trained: tuple[Path, str]) -> None:
+    records = read_rows(trained[0] / "held_out" / "records.jsonl", Record)
+    margins = torch.tensor([record.extra["margin"] for record in records])
+    own = read_own_scale(trained[0])
+    assert own is not None
+    assert own.pairs == 12
+    assert own.margin == pytest.approx(float(margins.mean()), abs=1e-3)
+    assert own.scale == pytest.approx(fitted_scale(margins), rel=1e-2)
+
+
 def test_pairs_that_were_trained_on_are_told(tmp_path: Path) -> None:
     write_rows(tmp_path / "pairs.jsonl", pairs(16))
     told: list[str] = []
     unit = train_unit(tmp_path / "pairs.jsonl", "micro:student", None, tmp_path / "pairs.jsonl", 0, TRAINED)
-    made(unit, tmp_path, tell=told.append)
+    folder = made(unit, tmp_path, tell=told.append)
     assert "16 of 16 held-out pairs answer prompts that were trained on" in told[-1]
+    assert read_own_scale(folder) is None
 
 
 def test_evaluate_measures_a_file_of_pairs(tmp_path: Path, trained: tuple[Path, str]) -> None:
@@ -192,6 +205,11 @@ def test_a_run_measures_what_its_merge_keeps_of_every_delta(tmp_path: Path) -> N
     assert own is not None
     assert merged is not None
     assert own["margin"].mean > merged["margin"].mean > 0
+    adapters = [made / "adapters" / "0" / name for name in ("two", "three")]
+    stored = [read_own_scale(folder) for folder in adapters]
+    assert [each.pairs for each in stored if each] == [8, 8]
+    report = merge(adapters, tmp_path / "merged", method="ties", scale="stored")
+    assert isinstance(report.scale, float)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ def merge(
     scale: Annotated[
         str,
         typer.Option(
-            help="λ, a factor on the merged update; norm-matched or projection; agreement (with --base, --prompts) or "
-            "pairs (with --base, --pairs), which choose it without labels."
+            help="λ, a factor on the merged update; norm-matched or projection; stored, from what the trainings "
+            "measured; agreement (with --base, --prompts) or pairs (with --base, --pairs), which choose it without "
+            "labels."
         ),
     ] = "1",
     base: Annotated[

@@ -32,13 +32,13 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 
 def _adapters(inspection: Inspection) -> Table:
-    table = Table("adapter", "base model", "modules", "coverage", "ranks", "effective rank", "‖ΔW‖")
+    table = Table("adapter", "base model", "modules", "coverage", "ranks", "effective rank", "‖ΔW‖", "own scale")
     for entry in inspection.adapters:
         effective = "-" if entry.effective_rank is None else f"{entry.effective_rank:.1f}"
         ranks = ", ".join(str(rank) for rank in entry.ranks)
         table.add_row(
             entry.name, entry.base_model or "-", str(entry.modules), f"{entry.coverage:.0%}", ranks, effective,
-            f"{entry.norm:.4g}",
+            f"{entry.norm:.4g}", "-" if entry.own_scale is None else f"{entry.own_scale:.3g}",
         )  # fmt: skip
     return table
 

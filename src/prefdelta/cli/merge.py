@@ -13,7 +13,7 @@ from prefdelta.cli.merge_words import check_method, parse_scale, parse_weights
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.progress import Display
 from prefdelta.merging.report import MergeReport
-from prefdelta.merging.scale import Calibration, Scale
+from prefdelta.merging.scale import Calibration, Scale, Stored
 from prefdelta.recipe import Sampling, Search, configure
 
 
@@ -84,6 +84,8 @@ def merge_command(
         display.finish()
     if calibrated:
         _print_choice(output, console)
+    if size == "stored":
+        _print_stored(report, adapters, console)
     print_merge(report, output, console)
 
 
@@ -95,11 +97,19 @@ def _print_choice(output: Path, console: Console) -> None:
     print_tuning(record, output, console)
 
 
-def _scale(given: float | str) -> Scale | Calibration:
-    for calibration in get_args(Calibration):
-        if given == calibration:
-            return cast(Calibration, given)
-    return parse_scale(given, f"--scale {given!r}", "norm-matched, projection, agreement or pairs")
+def _print_stored(report: MergeReport, adapters: Sequence[Path], console: Console) -> None:
+    from prefdelta.adapters.trained import read_own_scale  # here, as other merges need it not
+
+    own = zip(report.adapters, map(read_own_scale, adapters), strict=True)
+    told = ", ".join(f"{entry.name} {found.scale:.3g}" for entry, found in own if found)
+    console.print(f"λ = {report.scale:g}, from the adapters' own scales: {told}", highlight=False)
+
+
+def _scale(given: float | str) -> Scale | Calibration | Stored:
+    for word in (*get_args(Calibration), *get_args(Stored)):
+        if given == word:
+            return cast(Calibration | Stored, given)
+    return parse_scale(given, f"--scale {given!r}", "norm-matched, projection, stored, agreement or pairs")
 
 
 def _rank(text: str) -> int | Literal["servable"] | None:

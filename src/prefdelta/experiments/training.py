@@ -37,6 +37,7 @@ def adapter_unit(
     examples: Callable[[Inputs], Sequence[Example]],
     rows: int,
     text: Text,
+    held_out: Callable[[Inputs], Sequence[Example]] = lambda _: (),
     root: str = "",
 ) -> Unit:
     """Pairs, triples or demonstrations -> a LoRA adapter of the student.
@@ -51,6 +52,7 @@ def adapter_unit(
         examples: reads them from the inputs.
         rows: the most examples that there can be.
         text: how long their responses may be.
+        held_out: reads pairs that are not trained on from the inputs, for the adapter's own scale.
         root: a folder of the run directory.
 
     Raises:
@@ -68,6 +70,7 @@ def adapter_unit(
             init_seed=seeds.init,
             folder=work,
             adapter=inputs["adapter"].path if "adapter" in inputs else None,
+            held_out=held_out(inputs),
             cache=student.cache,
             progress=context.progress,
             reading=context.progress,
@@ -99,6 +102,7 @@ def together_unit(
     inputs: Mapping[str, str],
     config: Mapping[str, Any],
     examples: Callable[[str, Inputs], Sequence[Example]],
+    held_out: Callable[[str, Inputs], Sequence[Example]],
     rows: int,
     text: Text,
     root: str,
@@ -113,6 +117,7 @@ def together_unit(
         inputs: label -> artifact.
         config: what the examples depend on, apart from the inputs.
         examples: reads those of a delta from the inputs.
+        held_out: reads its pairs that are not trained on.
         rows: the most examples of a delta that there can be.
         text: how long their responses may be.
         root: a folder of the run directory.
@@ -126,7 +131,10 @@ def together_unit(
         context.release()
         reports = train_together(
             student.ref,
-            [Delta(delta, examples(delta, inputs), own.order, own.init) for delta, own in seeds.items()],
+            [
+                Delta(delta, examples(delta, inputs), own.order, own.init, held_out(delta, inputs))
+                for delta, own in seeds.items()
+            ],
             training,
             folder=work,
             cache=student.cache,

@@ -1,4 +1,4 @@
-"""``merge`` of the public API: the engine's, and merges whose scale a base model chooses without labels."""
+"""``merge`` of the public API: the engine's, and merges whose scale is chosen by a base model or by trainings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from prefdelta.adapters import Adapter
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.reference import ModelRef
 from prefdelta.merging import engine
 from prefdelta.merging.registry import Options, configured
 from prefdelta.merging.report import MergeReport
-from prefdelta.merging.scale import Calibration, Scale
+from prefdelta.merging.scale import Calibration, Scale, Stored
 
 if TYPE_CHECKING:
     from prefdelta.recipe import Sampling, Search
@@ -23,7 +24,7 @@ def merge(
     *,
     method: str,
     weights: Sequence[float] | None = None,
-    scale: Scale | Calibration = 1.0,
+    scale: Scale | Calibration | Stored = 1.0,
     options: Mapping[str, Any] | Options | None = None,
     dtype: str | None = None,
     rank: int | Literal["servable"] | None = None,
@@ -43,18 +44,21 @@ def merge(
     told: Callable[[int, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
-    """Merge LoRA adapters into a new one: :func:`prefdelta.merging.engine.merge`, and two more ways to choose λ.
+    """Merge LoRA adapters into a new one: :func:`prefdelta.merging.engine.merge`, and three more ways to choose λ.
 
     With ``scale="agreement"`` the base answers ``prompts`` twice with every λ that is tried, and the λ at which answers
     depend most on the question is taken; known answers are not read. With ``scale="pairs"`` it reads preference pairs
     and generates none. λ is searched on a log axis around the one at which the merge is as long as its mean member.
-    The folder then also holds ``prefdelta_tuning.json``: every λ with its score, which are level with the choice, and
+    That folder also holds ``prefdelta_tuning.json``: every λ with its score, which are level with the choice, and
     the warnings. A call that was interrupted goes on where it stopped.
+
+    With ``scale="stored"`` one λ is read off what the adapters' trainings measured, see
+    :func:`prefdelta.merging.stored.stored_scale`; the report has the number.
 
     Args:
         adapters: as in the engine, and so are ``output``, ``method``, ``weights``, ``options``, ``dtype``, ``rank``,
             ``extra_weights`` and ``overwrite``.
-        scale: as in the engine, or ``agreement`` or ``pairs``.
+        scale: as in the engine, or ``agreement``, ``pairs`` or ``stored``.
         compare: as in the engine; not for a calibrated scale.
         base: the adapters' base model, for a calibrated scale.
         prompts: ``micro:TASK`` (its validation items) or files of items, whole, for ``agreement``.
@@ -70,12 +74,22 @@ def merge(
         progress: called with (modules done, modules in all), or for a calibrated scale with evaluations.
 
     Raises:
-        PrefdeltaError: as the engine and :func:`prefdelta.merging.tuning.tune_adapters`, or what a calibrated scale
-            needs is missing.
+        PrefdeltaError: as the engine and :func:`prefdelta.merging.tuning.tune_adapters`, or what the choice of the
+            scale needs is missing.
     """
     if scale not in get_args(Calibration):
         if base is not None or prompts or pairs is not None:
             raise PrefdeltaError("a base, prompts and pairs choose the scale; give --scale agreement or --scale pairs.")
+        if scale == "stored":
+            from prefdelta.merging.stored import stored_scale  # here, as other merges need it not
+
+            scale = stored_scale(
+                [Adapter.open(path) for path in adapters],
+                method=method,
+                weights=weights,
+                options=options,
+                extra_weights=extra_weights,
+            )
         return engine.merge(
             adapters,
             output,

@@ -23,6 +23,9 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 Calibration = Literal["agreement", "pairs"]
 """Ways to have a base model choose the scale without labels; see :func:`prefdelta.merging.merge`."""
 
+Stored = Literal["stored"]
+"""One λ from what the adapters' trainings measured; see :func:`prefdelta.merging.stored.stored_scale`."""
+
 
 def check_scale(scale: Scale) -> None:
     """Refuse a scale that is no finite number and no rule.

@@ -19,6 +19,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from prefdelta.adapters.trained import TRAINING
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import replace_text, write_json
 from prefdelta.core.model_files import fingerprint
@@ -33,6 +34,7 @@ from prefdelta.training.loop import AdamWOptions, Kept, ParameterGroup, Progress
 from prefdelta.training.lora import Factors, attach, detach
 from prefdelta.training.metrics import StepSums
 from prefdelta.training.objectives import Loss, loss_of
+from prefdelta.training.own_scale import own_scale
 from prefdelta.training.plan import (
     check_learns,
     learning_rate_share,
@@ -43,7 +45,7 @@ from prefdelta.training.plan import (
 from prefdelta.training.reference import reference_logprobs
 from prefdelta.training.scoring import Steps, counted_tokens, rows_of, scores_from
 from prefdelta.training.shared_base import SharedBase
-from prefdelta.training.train import CHECKED_ROWS, METRICS, TRAINING, TrainingReport
+from prefdelta.training.train import CHECKED_ROWS, METRICS, TrainingReport
 
 LOG = "steps.jsonl"
 """One line per step: delta → its own line of the training log."""
@@ -58,12 +60,14 @@ class Delta:
         examples: as in :func:`prefdelta.training.train.train_delta`, like ``seed`` and ``init_seed``.
         seed: of the order of its rows.
         init_seed: of its ``A``.
+        held_out: as in :func:`prefdelta.training.train.train_delta`.
     """
 
     name: str
     examples: Sequence[Example]
     seed: int
     init_seed: int
+    held_out: Sequence[Example] = ()
 
 
 def train_together(
@@ -101,6 +105,7 @@ def train_together(
     """
     loss = loss_of(training)
     data = [_tokenised(delta, student, training) for delta in deltas]
+    aside = [_held_out(delta, student, training) for delta in deltas]
     identity = fingerprint(student)
     about = [
         (delta.name, token_digest(part for row in found.rows for part in row.parts), delta.seed, delta.init_seed)
@@ -142,7 +147,8 @@ def train_together(
             trained = _checked_logprobs(shared, members)
         log = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
         reports = {}
-        for delta, found, member, start, end in zip(deltas, data, members, before, trained, strict=True):
+        ends = zip(deltas, data, aside, members, before, trained, strict=True)
+        for delta, found, unseen, member, start, end in ends:
             member.factors.write(folder / delta.name)
             lines = [line[delta.name] for line in log if delta.name in line]
             replace_text(folder / delta.name / METRICS, "".join(to_json(line) + "\n" for line in lines))
@@ -168,6 +174,8 @@ def train_together(
                 first=lines[0],
                 last=lines[-1],
                 moved=moved,
+                epochs=training.epochs,
+                own_scale=own_scale(base, folder / delta.name, unseen, found.rows),
             )
             write_json(folder / delta.name / TRAINING, reports[delta.name])
         checkpoints.remove()
@@ -241,6 +249,14 @@ def _tokenised(delta: Delta, student: ModelRef, training: Training) -> Rows:
         )
         check_learns(len(found.rows), training)
     return found
+
+
+def _held_out(delta: Delta, student: ModelRef, training: Training) -> Sequence[Row]:
+    if not delta.held_out:
+        return ()
+    with _naming(delta.name):
+        tokenizer, length = load_tokenizer(student), training.max_length
+        return make_rows(delta.held_out, tokenizer, thinking=student.thinking, max_length=length).rows
 
 
 def _checked_logprobs(shared: SharedBase, members: Sequence[_Member]) -> list[Tensor]:

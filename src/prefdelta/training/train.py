@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
+from prefdelta.adapters.trained import TRAINING, OwnScale
 from prefdelta.core.files import write_json
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.models import load_tokenizer, load_weights
@@ -21,13 +23,13 @@ from prefdelta.training.data import dropped_reasons, make_rows, token_digest
 from prefdelta.training.logprobs import check_head, precision
 from prefdelta.training.lora import adapter_digest, attach, attach_trained, targets, write_adapter
 from prefdelta.training.objectives import loss_of
+from prefdelta.training.own_scale import own_scale
 from prefdelta.training.parallel import Processes
 from prefdelta.training.plan import check_learns, plan_steps
 from prefdelta.training.reference import reference_logprobs
 from prefdelta.training.scoring import Steps
 from prefdelta.training.trainer import DeltaTrainer, Progress, Recorder, arguments_for, lines_of, tracker
 
-TRAINING = "training.json"
 METRICS = "metrics.jsonl"
 CHECKED_ROWS = 4
 _BARELY = 1e-3  # nats a token
@@ -58,6 +60,9 @@ class TrainingReport:
         last: the log's last line.
         moved: by how much the training changed the log-probability of a token of the first rows' responses, in nats,
             on average.
+        epochs: passes over the rows.
+        own_scale: how far the delta would have to be scaled to prefer held-out pairs as surely as it is right about
+            them; ``None`` without such pairs.
     """
 
     objective: str
@@ -79,6 +84,8 @@ class TrainingReport:
     first: Mapping[str, float]
     last: Mapping[str, float]
     moved: float
+    epochs: float | None = None
+    own_scale: OwnScale | None = None
 
     @property
     def summary(self) -> str:
@@ -115,6 +122,7 @@ def train_delta(
     init_seed: int,
     folder: Path,
     adapter: Path | None = None,
+    held_out: Sequence[Example] = (),
     cache: Path | None = None,
     progress: Progress | None = None,
     reading: Progress | None = None,
@@ -139,6 +147,7 @@ def train_delta(
         folder: where results go, made if need be.
         adapter: an adapter of ``student`` to train further, instead of a fresh one. The reference is then the student
             with this adapter: the policy's own starting point.
+        held_out: pairs that are not trained on, from which the adapter's own scale is measured at the end.
         cache: folder of reference log-probabilities, shared by trainings; ``None`` computes them anew.
         progress: called after every step with the steps done and their number.
         reading: called while the reference reads the responses, with how many it has read and their number.
@@ -149,7 +158,11 @@ def train_delta(
     """
     loss = loss_of(training)
     processes = Processes(cpu=not torch.cuda.is_available())
-    data = make_rows(examples, load_tokenizer(student), thinking=student.thinking, max_length=training.max_length)
+    tokenised = partial(
+        make_rows, tokenizer=load_tokenizer(student), thinking=student.thinking, max_length=training.max_length
+    )
+    data = tokenised(examples)
+    aside = tokenised(held_out).rows if held_out else ()
     rows = data.rows
     check_learns(len(rows), training)
     positions = loss.positions(len(rows[0].responses))
@@ -241,6 +254,8 @@ def train_delta(
             first=lines[0],
             last=lines[-1],
             moved=check_result(base, folder, checked, before, trained),
+            epochs=training.epochs,
+            own_scale=own_scale(base, folder, aside, rows),
         )
         if processes.first:
             write_json(folder / TRAINING, report)

@@ -15,7 +15,7 @@ from prefdelta.experiments.aggregation.validation import Validated, merge_report
 from prefdelta.experiments.estimate import lora_bytes
 from prefdelta.experiments.identity import seed_from
 from prefdelta.experiments.load import text_of
-from prefdelta.experiments.preference_pairs import PAIRS
+from prefdelta.experiments.preference_pairs import HELD_OUT, PAIRS
 from prefdelta.experiments.training import Seeds, adapter_unit, one_of_together, together_unit
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
 from prefdelta.merging.engine import merge
@@ -52,6 +52,7 @@ def adapter(domain: DomainContext, seed: int, delta: str, control: Control | Non
         inputs={"pairs": domain.path(f"pairs/{delta}")},
         config=config,
         examples=lambda inputs: _controlled(control, inputs["pairs"], seeds.order),
+        held_out=lambda inputs: _held_out(control, inputs["pairs"]),
     )
 
 
@@ -67,6 +68,7 @@ def together(domain: DomainContext, seed: int, control: Control | None) -> Unit:
         inputs={f"pairs of {delta}": domain.path(f"pairs/{delta}") for delta in domain.deltas},
         config={"training": training.settled, "control": control},
         examples=lambda delta, inputs: _controlled(control, inputs[f"pairs of {delta}"], seeds[delta].order),
+        held_out=lambda delta, inputs: _held_out(control, inputs[f"pairs of {delta}"]),
         rows=domain.pair_count,
         text=text_of(domain.settings.prompts, domain.settings.sampling, domain.settings.search),
         root=domain.name,
@@ -96,6 +98,12 @@ def _controlled(control: Control | None, artifact: Artifact, seed: int) -> Seque
     if control == "reversed":
         return reverse_labels(pairs)
     return pairs
+
+
+def _held_out(control: Control | None, artifact: Artifact) -> Sequence[Pair]:
+    """The pairs of a delta that are not trained on, if the recipe holds any out; a control is not merged by them."""
+    file = artifact.path / HELD_OUT
+    return read_rows(file, Pair) if control is None and file.is_file() else ()
 
 
 def baseline(domain: DomainContext, seed: int, kind: Baseline) -> Iterator[Unit]:
@@ -150,6 +158,7 @@ def _alone(
     inputs: Mapping[str, str],
     config: Mapping[str, Any],
     examples: Callable[[Inputs], Sequence[Pair]],
+    held_out: Callable[[Inputs], Sequence[Pair]] = lambda _: (),
 ) -> Unit:
     sets = sum(label.startswith("pairs") for label in inputs)
     return adapter_unit(
@@ -160,6 +169,7 @@ def _alone(
         inputs=inputs,
         config=config,
         examples=examples,
+        held_out=held_out,
         rows=sets * domain.pair_count,
         text=text_of(domain.settings.prompts, domain.settings.sampling, domain.settings.search),
         root=domain.name,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from prefdelta.adapters.trained import TRAINING
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Pair, digest, read_examples, read_rows
 from prefdelta.experiments.checking import checked
@@ -18,7 +19,7 @@ from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.recipe import ModelRef, Sampling, Training, configure, settings_mapping
 from prefdelta.training import train_delta
 from prefdelta.training.launch import check_launch
-from prefdelta.training.train import TRAINING, TrainingReport
+from prefdelta.training.train import TrainingReport
 
 HELD_OUT = "held_out"
 """The folder in which the records of held-out pairs are."""
@@ -47,6 +48,7 @@ def train_unit(
             init_seed=seed_from(seed, "init"),
             folder=work,
             adapter=adapter,
+            held_out=() if held_out is None else read_rows(held_out, Pair),
             progress=context.progress,
             reading=context.progress,
         )

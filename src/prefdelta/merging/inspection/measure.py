@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prefdelta.adapters import Adapter
+from prefdelta.adapters.trained import read_own_scale
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.names import list_names, public_name, tell_apart
 from prefdelta.linalg.lowrank import LowRank
@@ -183,6 +184,7 @@ class _Walk:
 
     def _adapter(self, index: int, label: str) -> InspectedAdapter:
         adapter = self._adapters[index]
+        own = read_own_scale(adapter.path)
         norms = [norm for entry in self._modules if (norm := entry.norms[index]) is not None]
         ranks = [rank for entry in self._modules if (rank := entry.effective_ranks[index]) is not None]
         return InspectedAdapter(
@@ -195,6 +197,7 @@ class _Walk:
             effective_rank=statistics.fmean(ranks) if ranks else None,
             coverage=len(ranks) / len(self._modules),
             empty=len(norms) - len(ranks),
+            own_scale=own.scale if own else None,
         )
 
     def _warnings(self, adapters: Sequence[InspectedAdapter]) -> Iterator[str]:

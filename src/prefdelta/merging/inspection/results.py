@@ -14,7 +14,8 @@ class InspectedAdapter(_Frozen):
 
     ``norm`` is ‖ΔW‖_F over all modules. ``effective_rank`` is the mean over its modules of exp(H), with H the entropy
     of the shares σ² / Σσ²: how many directions carry the update. ``coverage`` is the share of all inspected modules
-    in which its update is not zero; ``empty`` counts modules that it adapts with a zero update.
+    in which its update is not zero; ``empty`` counts modules that it adapts with a zero update. ``own_scale`` is the λ
+    that its training found for the adapter by itself (:class:`prefdelta.adapters.trained.OwnScale`), if it did.
     """
 
     name: str
@@ -26,6 +27,7 @@ class InspectedAdapter(_Frozen):
     effective_rank: float | None
     coverage: float
     empty: int
+    own_scale: float | None
 
 
 class InspectedModule(_Frozen):
