@@ -28,7 +28,7 @@ def recipe(small: dict[str, Any]) -> BaseRecipe:
     raw = copy.deepcopy(small)
     domain = raw["domains"]["search"]
     domain["prompts"]["count"] = 16
-    domain["sampling"]["max_new_tokens"] = 8
+    domain["sampling"] |= {"max_new_tokens": 8, "batch_size": 2}
     domain["search"]["max_turns"] = 1
     domain["training"]["warmup_ratio"] = 0.0
     domain["benchmarks"][0] |= {"validation": 4, "test": 4}
@@ -148,10 +148,10 @@ def test_of_two_runs_one_is_refused_and_other_files_are_too(
 
 @pytest.mark.parametrize("url", [S3], indirect=True)
 def test_workers_upload_what_they_make(recipe: BaseRecipe, local: dict[str, bytes], url: str, tmp_path: Path) -> None:
-    """Shards among it, which are gone when the run is finished. The recipe tells the shards, and so is another."""
+    """Shards among it, which are gone when the run is finished. Recipe and report tell of shards."""
     divided = recipe.model_copy(update={"resources": {"responses": Resources(shards=2)}})
     run_recipe(divided, url, cache=tmp_path / "cache", workers=2)
-    about = {"recipe.json", "run.json"}
+    about = {"recipe.json", "run.json", "report.html"}
     left = tree(Objects(url))
     assert {name: left[name] for name in left.keys() - about} == {name: local[name] for name in local.keys() - about}
     assert not Objects(url).sizes(".shards")
