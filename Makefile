@@ -60,7 +60,7 @@ $(RAY)/.installed: pyproject.toml requirements.lock
 S3 := .venv-s3
 test-s3: $(S3)/.installed
 	@echo "== running the tests of runs on an S3 server"
-	@$(S3)/bin/python -m pytest tests/core/test_remote.py tests/experiments/test_remote_runs.py
+	@$(S3)/bin/python -m pytest tests/core/test_remote.py tests/core/test_lease.py tests/experiments/test_remote_runs.py
 
 $(S3)/.installed: pyproject.toml requirements.lock
 	@echo "== installing prefdelta with s3fs and moto into $(S3) (a few minutes)"
