@@ -336,3 +336,19 @@ def test_a_key_goes_to_the_view_that_is_asked_for(page: Page, viewer: Path) -> N
         "new KeyboardEvent('keydown', {key, bubbles: true}));"
     )
     page.wait("document.querySelector('.question')?.innerText === 'what is 2?'")
+
+
+def test_columns_are_filled_when_they_come_into_sight(page: Page, viewer: Path) -> None:
+    page.open(viewer, at("all=1&seed=0"))
+    count(page)
+    last = "document.querySelector('.body .row').lastChild"
+    assert page.run(f"{last}.className") == "cell away"
+    page.run("document.querySelector('#grid').scrollLeft = 1e6")
+    page.wait(f"{last}.className !== 'cell away'")
+    assert page.run(f"{last}.querySelector('.said').textContent") == "0"
+    page.run("document.querySelector('#grid').scrollLeft = 0")
+    tenth = "document.querySelector('.body .row').children[10].className"
+    page.size(700, 900)
+    page.wait(f"{tenth} === 'cell away'")
+    page.size(1440, 900)
+    page.wait(f"{tenth} !== 'cell away'")

@@ -3,24 +3,42 @@
 (() => {
   const { make } = Viewer;
   const HEIGHT = 44; // pixels of a row, as in viewer.css
-  const SPARE = 6; // rows kept above and below the visible ones
+  const SPARE = 3; // rows kept above and below the visible ones
+  const [FIRST, COLUMN] = [200, 104]; // pixels of the first column and of the others in a table wider than its box
 
   // A row is made once by blank() and filled again for every row that scrolls by: making elements is what makes
-  // scrolling halt. It has a box, and fill(place).
+  // scrolling halt. It has a box, and fill(place, from, to), which shows the columns from one up to another: what is in
+  // the others is not laid out. The rows in sight are filled first, the spare ones in the next frame.
   Viewer.grid = ({ label, headings, columns, count, blank, selected, onselect }) => {
     const drawn = new Map();
+    const free = [];
+    let [from, to, later] = [0, columns, 0];
     const body = make("div", { class: "body", role: "rowgroup" });
     body.style.height = `${count * HEIGHT}px`;
     const head = make("div", { class: "row head", role: "row", "aria-rowindex": 1 }, headings);
     const box = make("div", { id: "grid", role: "table", tabindex: "0", "aria-label": label, "aria-rowcount": count + 1,
-      onscroll: () => draw() }, make("div", { role: "rowgroup", class: "top" }, head), body);
+      onscroll: () => {
+        draw(0);
+        cancelAnimationFrame(later);
+        later = requestAnimationFrame(() => draw(SPARE));
+      } }, make("div", { role: "rowgroup", class: "top" }, head), body);
     box.style.setProperty("--columns", columns);
-    const draw = () => {
-      const first = Math.max(0, Math.floor(box.scrollTop / HEIGHT) - SPARE);
-      const last = Math.min(count, Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT) + SPARE);
-      const free = [];
+    const inSight = () => {
+      const scrolls = box.scrollWidth > box.clientWidth;
+      const left = scrolls ? Math.max(0, Math.floor(box.scrollLeft / COLUMN) - 1) : 0;
+      const right = scrolls ? Math.min(columns, Math.ceil((box.scrollLeft + box.clientWidth - FIRST) / COLUMN) + 1) : columns;
+      if (left === from && right === to) return;
+      [from, to] = [left, right];
+      for (const [place, line] of drawn) line.fill(place, from, to);
+    };
+    const draw = (spare) => {
+      inSight();
+      const top = Math.floor(box.scrollTop / HEIGHT);
+      const bottom = Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT);
+      const first = Math.max(0, top - spare);
+      const last = Math.min(count, bottom + spare);
       for (const [place, line] of drawn) {
-        if (place < first || place >= last) {
+        if (place < top - SPARE || place >= bottom + SPARE) {
           free.push(line);
           drawn.delete(place);
         }
@@ -28,16 +46,17 @@
       for (let place = first; place < last; place++) {
         if (!drawn.has(place)) {
           const line = free.pop() ?? blank();
-          line.fill(place);
+          line.fill(place, from, to);
           line.box.setAttribute("aria-rowindex", place + 2);
           line.box.style.top = `${place * HEIGHT}px`;
           drawn.set(place, line);
           if (!line.box.isConnected) body.append(line.box);
         }
       }
-      for (const line of free) line.box.remove();
+      if (spare) for (const line of free.splice(0)) line.box.remove();
       for (const [place, line] of drawn) line.box.classList.toggle("selected", place === selected);
     };
+    new ResizeObserver(() => draw(SPARE)).observe(box);
     const select = (place) => {
       selected = place;
       onselect(place);
@@ -45,7 +64,7 @@
     // After the table is in the page: its selected row into the middle.
     const place = () => {
       box.scrollTop = Math.max(0, selected * HEIGHT - box.clientHeight / 2);
-      draw();
+      draw(SPARE);
     };
     const move = (step) => {
       select(Math.min(Math.max(selected + step, 0), count - 1));
@@ -54,7 +73,7 @@
       else if (top + HEIGHT + head.offsetHeight > box.scrollTop + box.clientHeight) {
         box.scrollTop = top + HEIGHT + head.offsetHeight - box.clientHeight;
       }
-      draw();
+      draw(SPARE);
     };
     return { box, place, move };
   };

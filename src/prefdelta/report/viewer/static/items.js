@@ -114,14 +114,17 @@
       link.addEventListener("click", () => { selected = at; });
       const box = make("div", { class: "row", role: "row" },
         make("div", { class: "cell item", role: "cell" }, link, note), cells.map((cell) => cell.box));
-      const fill = (place) => {
+      const fill = (place, from, to) => {
         const row = rows[place];
         at = place;
         link.href = itemLink(state, row);
         link.textContent = domain.question[row.place] || domain.id[row.place];
         note.textContent = `${domain.tasks[domain.task[row.place]]} · ${domain.id[row.place]}` +
           (seeded ? ` · seed ${Viewer.run.seeds[row.seed]}` : "");
-        columns.forEach((model, column) => fillCell(cells[column], Viewer.cell(domain, row, model)));
+        columns.forEach((model, column) => {
+          if (column >= from && column < to) fillCell(cells[column], Viewer.cell(domain, row, model));
+          else if (cells[column].box.className !== "cell away") cells[column].box.className = "cell away";
+        });
       };
       return { box, fill };
     };
