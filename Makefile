@@ -1,14 +1,15 @@
-# Three commands: `make demo`, `make real` and `make test`. Each sets up what it needs in .venv, once, and says what it does.
+# `make demo`, `make real`, `make evidence` and `make test`: each sets up what it needs in .venv, once, and says what it does.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 
-.PHONY: help demo real test test-vllm test-ray test-s3 lint clean
+.PHONY: help demo real evidence evidence-quick test test-vllm test-ray test-s3 lint clean
 
 help:
 	@echo "make demo   set up, then run the whole way on the embedded models (runs/demo/report.html)"
 	@echo "make real   set up, fetch a real model of 135 million parameters, and run the whole way on it (an hour)"
+	@echo "make evidence  measure again what docs/evidence.md tells (hours); make evidence-quick, a little of it"
 	@echo "make test   set up, then run the tests"
 	@echo "make test-vllm  run the tests of the real vLLM, in an environment of its own"
 	@echo "make test-ray   run the tests of a real Ray cluster, in an environment of its own"
@@ -24,6 +25,16 @@ demo: $(VENV)/.runtime
 real: $(VENV)/.runtime
 	@echo "== running the whole way on SmolLM2-135M-Instruct (stop it when you like; the same command goes on)"
 	@$(BIN)/prefdelta real
+
+# Interrupt either at any point; the same command goes on. SIZE=shipped measures what the repository's numbers cover.
+SIZE := full
+evidence: $(VENV)/.development
+	@echo "== measuring the evidence ($(SIZE)) into runs/evidence and benchmarks/results"
+	@PYTHONPATH=scripts:benchmarks $(BIN)/python -m evidence --size $(SIZE)
+
+evidence-quick: $(VENV)/.development
+	@echo "== measuring a little of the evidence into runs/evidence/quick"
+	@PYTHONPATH=scripts:benchmarks $(BIN)/python -m evidence --size quick --results runs/evidence/quick
 
 test: $(VENV)/.development
 	@echo "== running the tests"

@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
+from evidence.deltas import Deltas
+from evidence.measure import SAMPLING, TASKS
 from rich.console import Console
 from scipy import stats
 
@@ -44,15 +45,9 @@ from prefdelta.merging.tuning.candidate import Candidate
 from prefdelta.merging.tuning.line_search import maximise
 from prefdelta.merging.tuning.objectives import Information, Labels, Objective
 from prefdelta.merging.tuning.validation import Validation
-from prefdelta.recipe import ModelRef, Sampling, Search, configure_recipe
+from prefdelta.recipe import ModelRef, Search, configure_recipe
 
 RESULTS = Path(__file__).parent / "results" / "sharpening.md"
-DEMO = Path(micro.__file__).parent / "demo.yaml"
-DOMAINS = {"reasoning": ("chain", "story", "audit", "ledger"), "search": ("lookup", "rephrase", "relay")}
-SAMPLING = {
-    "reasoning": Sampling(temperature=1.0, max_new_tokens=64, batch_size=512),
-    "search": Sampling(temperature=1.0, max_new_tokens=32, batch_size=512),
-}
 BUDGET = 7
 
 
@@ -88,30 +83,6 @@ SINGLES = [f"{what}: {name}" for name in ("average", "truncate, energy .5") for 
 """One delta, the best of four, and joint training, as they are and truncated."""
 
 
-def demo_recipe(family: str, seeds: Sequence[int], rank: int) -> dict[str, Any]:
-    """The demo's deltas from a family's models, with joint training, and next to nothing measured of them."""
-
-    def model(name: str) -> str:
-        return f"micro:{name}" if family == "micro" else str(Path(family).resolve() / name)
-
-    recipe: dict[str, Any] = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
-    del recipe["x-shared"]
-    recipe |= {
-        "name": "sharpening",
-        "student": model("student"),
-        "seeds": list(seeds),
-        "baselines": ["joint"],
-        "merge": {"methods": ["average"], "scales": [1.0]},
-    }
-    for domain in recipe["domains"].values():
-        domain["training"]["lora"] = {"r": rank, "alpha": 2 * rank}
-        for delta in domain["deltas"]:
-            delta |= {side: model(f"{delta['name']}-{side}") for side in ("weak", "weaker")}
-        for benchmark in domain["benchmarks"]:
-            benchmark |= {"validation": 8, "test": 8}
-    return recipe
-
-
 class Cell:
     """One domain of one family and one training seed: its deltas, and what merges of them are measured by."""
 
@@ -119,7 +90,7 @@ class Cell:
         trained = {path.name: path for path in sorted((run / domain / "adapters" / str(seed)).iterdir())}
         self.joint = Adapter.open(trained.pop("joint"))
         self.deltas = [Adapter.open(path) for path in trained.values()]
-        tasks = DOMAINS[domain]
+        tasks = TASKS[domain]
         setting: dict[str, Any] = {
             "scorers": dict.fromkeys(tasks, "exact-match"),
             "sampling": SAMPLING[domain],
@@ -161,7 +132,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """One row for each cell and name that is not in ``done``; λ of singles and of joint training by labels."""
     for seed in seeds:
-        for domain in DOMAINS:
+        for domain in TASKS:
             cell: Cell | None = None
             for name in names:
                 key = f"{family}/{domain}/{seed}/{name}"
@@ -279,7 +250,8 @@ def main() -> None:
         return
     seeds = [int(seed) for seed in given.seeds.split(",")]
     if given.command == "train":
-        recipe = configure_recipe(demo_recipe(given.family, seeds, given.rank), origin="sharpening")
+        deltas = Deltas(given.family, tuple(seeds), baselines=("joint",), rank=given.rank)
+        recipe = configure_recipe(deltas.recipe(given.family), origin="sharpening")
         run_recipe(recipe, given.output, console=Console())
         return
     done = set()

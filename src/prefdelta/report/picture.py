@@ -101,9 +101,14 @@ def _panel(name: str, domain: Domain) -> tuple[int, float, str]:
     return panel(name, _rows(domain), highest=max(scores), student=domain.summary.student)
 
 
-def panel(name: str, rows: Sequence[Row], *, highest: float, student: float) -> tuple[int, float, str]:
-    """Rows on one scale from 0 to a little above ``highest``, with a mark at the student; (width, height, SVG)."""
-    marks = svg.ticks(0, highest + 2)
+def panel(
+    name: str, rows: Sequence[Row], *, highest: float, student: float | None, unit: str = "score, %", lowest: float = 0
+) -> tuple[int, float, str]:
+    """Rows on one scale from ``lowest`` to a little above ``highest``; (width, height, SVG).
+
+    A mark stands at the student, if there is one; ``unit`` says what the scale is of.
+    """
+    marks = svg.ticks(lowest, highest + 2)
     bottom = _TOP + sum(_height(row) for row in rows)
 
     def x(score: float) -> float:
@@ -113,8 +118,9 @@ def panel(name: str, rows: Sequence[Row], *, highest: float, student: float) -> 
     for mark in marks:
         parts.append(svg.line(x(mark), _TOP - 4, x(mark), bottom, class_="grid"))
         parts.append(svg.text(f"{mark:g}", x(mark), bottom + 16, class_="soft small", text_anchor="middle"))
-    parts.append(svg.text("score, %", _RIGHT, 19, class_="soft small", text_anchor="end"))
-    parts.append(svg.line(x(student), _TOP - 4, x(student), bottom, class_="mark"))
+    parts.append(svg.text(unit, _RIGHT, 19, class_="soft small", text_anchor="end"))
+    if student is not None:
+        parts.append(svg.line(x(student), _TOP - 4, x(student), bottom, class_="mark"))
     y: float = _TOP
     for row in rows:
         y += _height(row)

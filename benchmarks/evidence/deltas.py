@@ -1,0 +1,118 @@
+"""The deltas that are measured: runs of the demo's recipe with other seeds, families, lengths and baselines."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from prefdelta import micro
+from prefdelta.experiments.run import RUN, run_recipe
+from prefdelta.recipe import configure_recipe
+
+DEMO = Path(micro.__file__).parent / "demo.yaml"
+SHIPPED = "shipped"
+"""The embedded family; another is called by the number that is added to every seed when its models are trained."""
+
+
+@dataclass(frozen=True)
+class Deltas:
+    """A run's worth of deltas.
+
+    Attributes:
+        family: whose weak models wrote the pairs, and whose student is trained.
+        seeds: training seeds.
+        epochs: passes over the pairs.
+        prompts: how many questions the weak models answer.
+        baselines: ``joint`` and ``sequential`` training, or none.
+        reversed: whether the same deltas are also trained on reversed labels, with the first seed.
+        rank: of the adapters.
+        domains: which of the demo's.
+    """
+
+    family: str
+    seeds: tuple[int, ...]
+    epochs: float = 1.0
+    prompts: int = 2000
+    baselines: tuple[str, ...] = ()
+    reversed: bool = False
+    rank: int = 8
+    domains: tuple[str, ...] = ("reasoning", "search")
+
+    @property
+    def folder(self) -> str:
+        """Runs of one family, length and rank share a folder, and with it their answers and pairs."""
+        return f"{self.family}-x{self.epochs:g}-r{self.rank}-p{self.prompts}"
+
+    def recipe(self, models: str) -> dict[str, Any]:
+        """The demo's recipe with these deltas, and next to nothing measured of them.
+
+        Args:
+            models: ``micro``, or the folder of the family's models.
+        """
+
+        def model(name: str) -> str:
+            return f"micro:{name}" if models == "micro" else str(Path(models).resolve() / name)
+
+        recipe: dict[str, Any] = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
+        del recipe["x-shared"]
+        recipe |= {
+            "name": "evidence",
+            "student": model("student"),
+            "seeds": list(self.seeds),
+            "baselines": list(self.baselines),
+            "controls": ["reversed"] if self.reversed else [],
+            "control_seeds": [self.seeds[0]] if self.reversed else None,
+            "merge": {"methods": ["average"], "scales": [1.0]},
+            "evaluate_weak": False,
+        }
+        recipe["domains"] = {name: recipe["domains"][name] for name in self.domains}
+        for domain in recipe["domains"].values():
+            domain["prompts"]["count"] = self.prompts
+            domain["training"] |= {"lora": {"r": self.rank, "alpha": 2 * self.rank}, "epochs": self.epochs}
+            for delta in domain["deltas"]:
+                delta |= {side: model(f"{delta['name']}-{side}") for side in ("weak", "weaker")}
+            for benchmark in domain["benchmarks"]:
+                benchmark |= {"validation": 8, "test": 8}
+        return recipe
+
+
+def family_models(root: Path, family: str) -> str:
+    """Where a family's models are; those of another than the shipped one are trained, once."""
+    if family == SHIPPED:
+        return "micro"
+    from micro_family.train import train_family  # here, as nothing else needs the scripts on the path
+
+    folder, working = root / "families" / family, root / "families" / f".{family}"
+    if not folder.exists():
+        shutil.rmtree(working, ignore_errors=True)
+        train_family(working, int(family))
+        working.rename(folder)
+    return str(folder)
+
+
+def trained(root: Path, deltas: Deltas, console: Console) -> Path:
+    """Train what is missing of some deltas under ``root``; returns their run directory.
+
+    Answers and pairs do not depend on how long is trained, so those of the family's first run are copied.
+    """
+    models = family_models(root, deltas.family)
+    run = root / "deltas" / deltas.folder
+    donors = sorted(other for other in run.parent.glob(f"{deltas.family}-*-p{deltas.prompts}") if other != run)
+    if donors and not run.exists():
+        for domain in deltas.recipe(models)["domains"]:
+            for made in ("prompts", "responses", "pairs"):
+                shutil.copytree(donors[0] / domain / made, run / domain / made)
+        shutil.copyfile(donors[0] / RUN, run / RUN)
+    run_recipe(configure_recipe(deltas.recipe(models), origin="evidence"), run, console=console)
+    return run
+
+
+def adapters(run: Path, domain: str, seed: int, names: Sequence[str]) -> list[Path]:
+    """The folders of some adapters of a run: deltas, ``joint``, ``sequential.NAME`` or ``reversed.NAME``."""
+    return [run / domain / "adapters" / str(seed) / name for name in names]
