@@ -348,13 +348,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_model(job, root / "model")
-        # Fills the cache that the warm runs share; not counted.
-        measure(job, "prefdelta cold", root / "model", root / "first", 0, arguments.threads)
-        (root / "first" / "cache-0").rename(root / "cache")
         for number in range(1, repeats + 1):
             for side in SIDES:
                 found = measure(job, side, root / "model", root, number, arguments.threads)
                 results[side].append(found)
+                if side == "prefdelta cold" and number == 1:
+                    (root / "cache-1").rename(root / "cache")  # that of the warm runs
                 print(
                     f"{side}: {found['tokens_per_second']:.0f} tokens/s, peak {found['peak'] / 2**20:.0f} MiB",
                     flush=True,

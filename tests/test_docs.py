@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,8 +69,12 @@ def write_updates(folder: Path, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, small: dict[str, object]) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]) -> Path:
     """A folder in which the names that the documentation uses mean something."""
+    search = small["domains"]["search"]
+    changes = {"prompts": {"count": 48}, "training": {"warmup_ratio": 0.0}}
+    search = {**search, **{section: {**search[section], **change} for section, change in changes.items()}}
+    smaller = {**small, "controls": [], "evaluate_weak": False, "domains": {"search": search}}
     folder = tmp_path_factory.mktemp("docs")
     for seed, name in enumerate(("A", "B", "C", "ADAPTER", "adapter")):
         write_updates(folder / name, seed)
@@ -77,7 +82,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, small: dict[str, object]
         shutil.copytree(micro.model_path("student"), folder / name)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     for name in ("my-recipe", "my"):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**small, "name": name}))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**smaller, "name": name}))
     write_held_out(folder)
     if DATA.is_dir():  # where the recipe of real outputs looks for it, from its place in the workspace
         (folder.parent / "shared").mkdir()

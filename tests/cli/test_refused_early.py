@@ -11,7 +11,7 @@ REFUSED = {
     "merge a b -o out --method ties --set densty=0.2": "ties: unknown option 'densty'; did you mean 'density'?",
     "merge a b -o out --method gam --set reference=2": "GAM's reference is 2, but there are 2 adapters (from 0).",
     "merge a b c -o out --method slerp": "merge method slerp takes exactly 2 adapters, not 3.",
-    "merge a b -o out --scale large": "'large' is neither a number nor norm-matched, projection, agreement or",
+    "merge a b -o out --scale large": "'large' is neither a number nor norm-matched, projection, stored,",
     "merge a b -o out --scale nan": "the scale must be a finite number, not nan.",
     "merge a b -o out --weights 1": "1 weights were given for 2 adapters.",
     "merge a b -o out --into c --method tise": "there is no merge method 'tise'; did you mean 'ties'?",

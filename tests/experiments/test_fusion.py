@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,10 @@ def test_without_weight_wrpo_is_its_control(recipe: Path, finished: Path, tmp_pa
     root = tmp_path / "run"
     plan = plan_for(load_recipe(recipe, ["preference.alpha=0.0"]), root)
     (unit,) = [unit for unit in plan.units if unit.name == "adapters/0/wrpo"]
-    done = Store(finished)
-    inputs = {name: found for name in unit.inputs.values() if (found := done.get(name))}
-    build(unit, Store(root), inputs, RunContext())
+    shutil.copytree(finished, root, ignore=shutil.ignore_patterns("wrpo"))
+    store = Store(root)
+    inputs = {name: found for name in unit.inputs.values() if (found := store.get(name))}
+    build(unit, store, inputs, RunContext())
     begun, control, zero, main = (
         load_file(folder / "adapter_model.safetensors")
         for folder in (

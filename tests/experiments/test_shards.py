@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.experiments.execution import processes, worker
+from prefdelta.experiments.execution import worker
 from prefdelta.experiments.gpus import gpu_named
 from prefdelta.experiments.hours import stage_hours
 from prefdelta.experiments.kinds import plan_for
@@ -98,12 +97,11 @@ def built(root: Path) -> Counter[str]:
     return Counter(entry["artifact"] for entry in entries if entry["event"] == "built")
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(("count", "workers"), [(2, 1), (3, 2), (5, 1)])
 def test_any_number_of_shards_leaves_the_bytes_of_none(
-    recipe: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, workers: int
+    recipe: Path, whole: Path, tmp_path: Path, count: int, workers: int
 ) -> None:
-    fork = multiprocessing.get_context("fork")  # importing everything again takes seconds
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: fork)
     root = without(whole, tmp_path / "run", *DIVIDED)
     run_recipe(in_shards(recipe, count), root, workers=workers)
     assert artifacts(root) == artifacts(whole)
@@ -143,6 +141,7 @@ def test_a_shard_killed_in_its_work_is_the_only_one_made_again(recipe: Path, who
     assert hashes(root).keys() == hashes(whole).keys()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_lost_in_a_shard_costs_that_shard(
     recipe: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,9 +164,6 @@ def test_a_worker_lost_in_a_shard_costs_that_shard(
 
         return dataclasses.replace(shard, make=make)
 
-    # Forked, so that the workers make this plan as well.
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: fork)
     monkeypatch.setattr(worker, "plan_for", plan)
     root = without(whole, tmp_path / "run", "responses")
     run_recipe(in_shards(recipe, 3), root, workers=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ import yaml
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments import run
-from prefdelta.experiments.execution import processes, worker
+from prefdelta.experiments.execution import worker
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.plan import Plan
 from prefdelta.experiments.run import RUN, run_recipe
@@ -67,6 +66,7 @@ def test_two_workers_leave_the_same_bytes(recipe: Recipe, sequence: Path, tmp_pa
     assert (tmp_path / "run" / "journal.jsonl").read_text().count("built") == before
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_workers_refusal_reaches_the_user(recipe: Recipe, sequence: Path, tmp_path: Path) -> None:
     domain = recipe.domains["search"]
     hot = domain.training.model_copy(update={"learning_rate": 1e30})
@@ -107,12 +107,10 @@ def leave(work: Path, inputs: object, context: object) -> None:
         (leave, "the worker that made search/prompts ended with exit code 7, 4 times"),
     ],
 )
+@pytest.mark.usefixtures("forked_workers")
 def test_an_unexpected_end_of_a_worker_reaches_the_user_as_itself(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make, told: str
 ) -> None:
-    # Forked, so that the workers make the broken plan as well.
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda kind: fork)
     monkeypatch.setattr(worker, "plan_for", broken_plan(plan_for, make))
     with pytest.raises(PrefdeltaError, match=told):
         run_recipe(recipe, tmp_path / "run", workers=2)
@@ -137,8 +135,7 @@ def test_the_journal_names_a_unit_that_failed_without_workers(
     assert (failed["artifact"], failed["error"]) == ("search/prompts", "ZeroDivisionError: seven by nothing")
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code", "count"), [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 1)])
 def test_a_run_that_is_told_to_end_does_so_with_all_its_workers(
     recipe: Recipe, sequence: Path, tmp_path: Path, number: signal.Signals, code: int, count: int
 ) -> None:

@@ -14,11 +14,11 @@ from recipe_fuzz import SHIPPED, attack, spoiled
 
 
 def test_spoiled_recipes_become_plans_or_sentences_and_nothing_is_written(tmp_path: Path) -> None:
-    found, wrong, _ = attack(tmp_path, seed=7, count=300)
+    found, wrong, _ = attack(tmp_path, seed=7, count=150)
     assert not wrong
     total = sum(found.values(), start=type(next(iter(found.values())))())
-    assert total["planned"] > 10
-    assert total["refused"] > 100
+    assert total["planned"] > 5
+    assert total["refused"] > 50
 
 
 def test_the_attack_spoils_recipes_and_hears_what_is_written_and_deleted(tmp_path: Path) -> None:
