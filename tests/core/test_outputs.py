@@ -214,3 +214,10 @@ def test_a_manifest_that_was_changed_anywhere_is_none(tmp_path: Path) -> None:
         assert read_manifest(tmp_path / "out") is None or written[place : place + 1].isspace()
     manifest.write_bytes(written[: len(written) // 2])
     assert damage(tmp_path / "out") == [f"{manifest} is missing or damaged"]
+
+
+def test_an_input_that_is_a_link_to_itself_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    check_output(tmp_path / "out", inputs=[tmp_path / "loop"])
+    with pytest.raises(PrefdeltaError, match="is a link"):
+        check_output(tmp_path / "loop")

@@ -36,6 +36,13 @@ def _sample(text: str, *, thinking: bool = False) -> Sample:
         ("add, so 5</think>\n4", "4"),  # the template had begun the thought
         ("<think>a</think>b<think>c</think>4", "4"),
         ("<think>never done", ""),
+        ("<thinking>add</thinking>\n4", "4"),
+        (" [THINK]add, so 5[/THINK]4", "4"),
+        ("add, so 5◁/think▷4", "4"),
+        ("<seed:think>so 5</seed:think>4", "4"),
+        ("<|begin_of_thought|>so 5<|end_of_thought|>\n\n4", "4"),
+        ("<|channel|>analysis<|message|>so 5<|end|><|start|>assistant<|channel|>final<|message|>4", "4"),
+        ("<|channel|>analysis<|message|>so 5", ""),
     ],
 )
 def test_a_stray_thought_is_seen_and_left_out(text: str, said: str) -> None:
@@ -47,7 +54,15 @@ def test_a_stray_thought_is_seen_and_left_out(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["4", "", "The tag <think> opens a thought.", "<think>look it up</think><search>4</search>"]
+    "text",
+    [
+        "4",
+        "",
+        "The tag <think> opens a thought.",
+        "Between <thinking> and </thinking> it thinks.",
+        "<reasoning>add</reasoning>4",
+        "<think>look it up</think><search>4</search>",
+    ],
 )
 def test_what_is_no_stray_thought(text: str) -> None:
     assert not stray_thought(_sample(text))
@@ -94,5 +109,6 @@ def test_rows_of_other_tools_with_thoughts_are_of_thinking_mode() -> None:
     row = {"prompt": "2+2?", "chosen": "<think>\nadd\n</think>\n\n4", "rejected": "5"}
     pair = from_trl(row, "a")
     assert (pair.chosen.thinking, pair.rejected.thinking) == (True, True)
+    assert from_trl({**row, "rejected": "<thinking>hm</thinking>5", "chosen": "4"}, "a").rejected.thinking
     with pytest.raises(PrefdeltaError, match="holds a thought, though enable_thinking is false"):
         from_trl({**row, "chat_template_kwargs": json.loads('{"enable_thinking": false}')}, "a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prefdelta.core.records import Sample, Span
-from prefdelta.evaluation.extraction import boxed, complete, stated_text
+from prefdelta.evaluation.extraction import boxed, complete, marked_number, stated_number, stated_text
 from prefdelta.evaluation.lm_eval import parsing
 from prefdelta.evaluation.scoring import choice, final_number
 
@@ -184,6 +184,21 @@ def test_letters(text: str, letter: str | None) -> None:
 def test_numbers(text: str, number: str) -> None:
     assert final_number(written(text), [number]).value == 1
     assert final_number(written(text), ["98765"]).value == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The answer is between 3 and 4.", "The answer is 3 to 4.", "The answer is 1,2,3.", "The answer is 3, 4, 5."],
+)
+def test_a_range_or_a_list_is_no_number(text: str) -> None:
+    assert stated_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"), [("1 000 000.", 1_000_000), ("12 345 people.", 12_345), ("2 1/2", 2.5), ("2 1000", 2)]
+)
+def test_thousands_may_be_grouped_by_spaces(text: str, gold: float) -> None:
+    assert marked_number(text) == gold
 
 
 @pytest.mark.parametrize("text", ["\\boxed{3x}", "\\boxed{x^2+3}", "\\boxed{18 or 19}", "18 or 19", "\\boxed{5+3}"])

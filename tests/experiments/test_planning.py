@@ -12,6 +12,7 @@ from rich.console import Console
 
 from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Item, Pair, Sample, Span, write_rows
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.recipe import load_recipe
 
@@ -61,6 +62,14 @@ LONG = "1 2 3 " * 150
         (f"{D}.pairing.rule=ordr", "pairing by 'ordr' with these gaps needs scores"),
         (f"{D}.scoring={{scorer: exact}}", rf"{D}\.scoring: there is no scorer 'exact'; did you mean 'exact-match'"),
         ("domains.search.search.protocol=plane", r"domains\.search\.search: there is no search protocol 'plane'"),
+        (f"{D}.benchmarks=[{{name: b, questions: {{source: 'micro:chain'}}, test: 1}}]", "an interval needs 2 items"),
+        (
+            f"{D}.held_out=3 & {D}.benchmarks=[{{name: b, pairs: {{held_out: ash}}, validation: 2}}]"
+            " & evaluate_weak=false",
+            r"benchmarks\.0: at most 3 pairs on 3 prompts are held out",
+        ),
+        ("domains.search.search.corpus='http://me:pass@host/x'", "a URL holds no user, password or query"),
+        ("domains.search.search.corpus='https://host/x?key=1'", "a URL holds no user, password or query"),
         ("domains.search.search.retriever=bm52", "there is no retriever 'bm52'; did you mean 'bm25'"),
     ],
     ids=lambda value: value[:40],
@@ -115,6 +124,26 @@ def test_a_dry_run_names_the_file_that_is_not_there(
     told = capsys.readouterr()
     assert re.search(message, " ".join((told.out + told.err).split()))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["items", "pairs"])
+def test_a_file_that_leaves_one_test_item_is_told_before_anything_runs(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = tuple({"role": "user", "content": f"2+{place}?"} for place in range(1))
+    answers = [Sample("i", (Span(text),), "stop", 1) for text in "45"]
+    rows: list[Any] = [Item(str(place), "t", ({"role": "user", "content": str(place)},), ("4",)) for place in range(3)]
+    if kind == "pairs":  # many of one prompt
+        rows = [Pair(str(place), "t", asked, answers[0], answers[1]) for place in range(9)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    made = {"items": "questions: {source: rows.jsonl}", "pairs": "pairs: rows.jsonl"}[kind]
+    monkeypatch.chdir(tmp_path)
+    setting = f"{D}.benchmarks=[{{name: b, {made}, validation: 2}}]"
+    words = ["run", str(MICRO), "--dry-run", "--set", setting, "--set", "evaluate_weak=false"]
+    monkeypatch.setattr("sys.argv", ["prefdelta", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert "leaves 1 item (or prompt of pairs) to test on" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_method_with_options_scales_and_a_label_is_a_merge_of_its_own(tmp_path: Path) -> None:

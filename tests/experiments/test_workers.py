@@ -22,7 +22,8 @@ from prefdelta.experiments import run
 from prefdelta.experiments.execution import worker
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.plan import Plan
-from prefdelta.experiments.run import RUN, run_recipe
+from prefdelta.experiments.published import RUN
+from prefdelta.experiments.run import run_recipe
 from prefdelta.experiments.unit import Make
 from prefdelta.recipe import Recipe
 from whole_runs import hashes

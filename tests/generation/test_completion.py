@@ -35,11 +35,20 @@ def refusal(received: bytes) -> Refusal:
         *((word, "stop") for word in ("stop", "STOP", "eos", "eos_token", "end_turn", "stop_sequence", "stop-token")),
         *((word, "length") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens")),
         *((word, "length") for word in ("FINISH_REASON_MAX_TOKENS", "maxTokens", "max-tokens-reached", "length_limit")),
+        *((word, "stop") for word in ("FinishReason.STOP", "StopReason.END_TURN", "stopSequence", "</s>")),
+        *((word, "stop") for word in ("end-of-text", "stopped_eos", "eos_found", "finished", "<|im_end|>")),
+        *((word, "length") for word in ("limit", "stopped_limit", "FinishReason.MAX_TOKENS")),
         *((word, "unknown") for word in (None, "", "whatever", 7, ["stop"], "tool")),
     ],
 )
 def test_only_known_words_say_that_an_answer_was_cut_off(word: Any, finish: str) -> None:
     assert completion(body(finish=word)).finish == finish
+
+
+def test_what_the_model_s_own_server_said_counts_where_a_router_passes_it_on() -> None:
+    assert completion(body(choice={"native_finish_reason": "MAX_TOKENS"})).finish == "length"
+    assert completion(body(choice={"native_finish_reason": "completed"})).finish == "stop"
+    assert completion(body(choice={"content_filter_results": {"hate": {"filtered": False}}})).text == "4"
 
 
 def test_a_missing_reason_is_unknown_but_an_answer_of_all_tokens_was_cut_off() -> None:
@@ -57,6 +66,10 @@ def test_a_missing_reason_is_unknown_but_an_answer_of_all_tokens_was_cut_off() -
         (body(None, None, error={"code": 429, "message": "upstream limits its rate"}), "server error", True),
         (body("half an ans", "error"), "server error", True),
         (body("half an ans", "abort"), "server error", True),
+        (body("half an ans", "insufficient_system_resource"), "server error", True),
+        (body("half an ans", choice={"native_finish_reason": "ERROR"}), "server error", True),
+        (body("half an ans", choice={"native_finish_reason": "SAFETY"}), "content filter", False),
+        (body("", choice={"content_filter_results": {"hate": {"filtered": True}}}), "content filter", False),
         (body("", message={"error": "lost the worker"}), "server error", True),
         (b'{"error": {"message": "too many requests", "code": 429}, "user_id": "u"}', "server error", True),
         (b'{"error": "busy"}', "server error", True),

@@ -58,6 +58,16 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
         {"prompt": "\n\nHuman: hi?\n\nAssistant:", "chosen": " a", "rejected": " b"},
         [U],
     ),
+    "hh-rlhf, other line ends": (
+        "trl",
+        {"chosen": "\r\n\r\nHuman: hi?\r\n\r\nAssistant: a", "rejected": "\r\n\r\nHuman: hi?\r\n\r\nAssistant: b"},
+        [U],
+    ),
+    "hh-rlhf, with a system prompt": (
+        "trl",
+        {"chosen": "System: be\n\nHuman: hi?\n\nAssistant: a", "rejected": "System: be\n\nHuman: hi?\n\nAssistant: b"},
+        [S, U],
+    ),
     "LLaMA-Factory, ShareGPT": (
         "llamafactory",
         {
@@ -117,6 +127,9 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any], list[Any]]] = {
 }
 
 
+LLAMA = LAYOUTS["LLaMA-Factory, OpenAI"][1]
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_layout_is_read(tmp_path: Path, name: str) -> None:
     form, row, prompt = LAYOUTS[name]
@@ -152,6 +165,17 @@ def test_a_bad_row_is_counted_and_named_and_costs_only_itself(tmp_path: Path) ->
         (LAYOUTS["Auto-J"][1], "llmbar", "looks like --format auto-j"),
         ({**LAYOUTS["hh-rlhf"][1], "rejected": "\n\nHuman: ho?\n\nAssistant: b"}, "trl", "not one assistant message"),
         ({"prompt": "p", "chosen": "c", "rejected": "r"}, "trll", "did you mean 'trl'"),
+        ({"prompt": [U, A], "chosen": [_said("a")], "rejected": [_said("b")]}, "trl", "ends with the assistant's turn"),
+        ({**LLAMA, "messages": [U, A]}, "llamafactory", "ends with the assistant's turn"),
+        ({**LLAMA, "chosen": U}, "llamafactory", "an answer that is not the assistant's"),
+        ({**LLAMA, "tools": "[{}]"}, "llamafactory", "tools, which a pair cannot hold"),
+        ({**LAYOUTS["Auto-J"][1], "label": 0.7}, "auto-j", "0.7 is no whole number"),
+        ({**LAYOUTS["LLMBar"][1], "label": True}, "llmbar", "True is no whole number"),
+        (
+            {"instruction": "i", "completions": [{"response": "a", "overall_score": score} for score in ("nan", 1)]},
+            "ultrafeedback",
+            "the score 'nan' is no number",
+        ),
         ({"instruction": "i", "output": ["one"]}, "llamafactory", "not a better and a worse answer"),
     ],
 )

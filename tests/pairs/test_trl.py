@@ -113,6 +113,12 @@ def test_an_implicit_prompt_is_found_where_trl_finds_it(row: dict[str, Any]) -> 
         assert [{"role": "assistant", "content": pair.chosen.text}] == expected["chosen"]
 
 
+def test_an_implicit_prompt_does_not_end_inside_a_word() -> None:
+    pair = from_trl({"chosen": "The capital is Paris", "rejected": "The capital is Parma"}, "r")
+    assert pair.prompt[0]["content"] == "The capital is"
+    assert (pair.chosen.text, pair.rejected.text) == (" Paris", " Parma")
+
+
 def test_a_row_that_was_edited_counts_as_it_stands() -> None:
     row = {**to_trl(RICH), "chosen": [{"role": "assistant", "content": "edited"}]}
     pair = from_trl(row, "r")
@@ -158,6 +164,10 @@ def test_files_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
         import_pairs(tmp_path / "twice.jsonl", tmp_path / "o.jsonl")
     (tmp_path / "once.jsonl").write_text(json.dumps(rows[0]))
     assert import_pairs(tmp_path / "once.jsonl", tmp_path / "o.jsonl") == "1 pairs; columns left out: margin"
+    same = [{"prompt": "p", "chosen": "c", "rejected": "c"}, {"prompt": "p", "chosen": "c", "rejected": "d"}]
+    (tmp_path / "same.jsonl").write_text("".join(json.dumps(row) + "\n" for row in same))
+    told = import_pairs(tmp_path / "same.jsonl", tmp_path / "same_pairs.jsonl")
+    assert told.startswith("2 pairs; 1 of them prefer an answer to itself")
     assert read_rows(tmp_path / "o.jsonl", Pair)[0].id == "x"
     for name, text in (("bad.jsonl", "{"), ("bad.json", "{}"), ("empty.jsonl", ""), ("bad.parquet", "x")):
         (tmp_path / name).write_text(text)

@@ -10,7 +10,8 @@ import pytest
 from prefdelta.core.chat import decode, prompt_ids
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Pair, Sample, Span
-from prefdelta.training.data import make_rows, token_digest
+from prefdelta.core.reference import ModelRef
+from prefdelta.training.data import Response, Row, check_context, make_rows, token_digest
 from tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -84,3 +85,11 @@ def test_digest_tells_sequences_apart() -> None:
 def test_the_tests_pairs_are_sound(make_pairs: Callable[..., list[Pair]]) -> None:
     rows = make_rows(make_pairs(20), TOKENIZER, thinking=False, max_length=512)
     assert len(rows.rows) == 20
+
+
+def test_rows_that_the_student_cannot_read_are_refused_before_it_is_loaded() -> None:
+    student = ModelRef(path="micro:student")
+    check_context([Row((1, 2), (Response((3,), (1,)),))], student)
+    long = Row(tuple(range(5000)), (Response((3,), (1,)),))
+    with pytest.raises(PrefdeltaError, match="the longest example has 5001 tokens, and micro:student reads at most"):
+        check_context([long], student)

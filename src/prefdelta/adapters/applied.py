@@ -28,8 +28,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -247,13 +245,13 @@ def target_modules(base: nn.Module, adapter: LoraAdapter) -> dict[str, nn.Module
             module = base.get_submodule(layer_path(name))
         except AttributeError as error:
             raise PrefdeltaError(
-                f"{adapter.path} adapts {name!r}, which this base model lacks; it was made for {adapter.base_model!r}."
+                f"{adapter.path} adapts {name!r}, which this base model lacks{_made_for(adapter)}."
             ) from error
         shape = _shape(module)
         if shape is not None and shape != tuple(adapter.shape(name)):
             raise PrefdeltaError(
                 f"{adapter.path} adapts {name!r} as {tuple(adapter.shape(name))}, but this base model has it as "
-                f"{shape}; it was made for {adapter.base_model!r}."
+                f"{shape}{_made_for(adapter)}."
             )
         found[name] = module
     return found
@@ -301,6 +299,10 @@ def _folded(targets: dict[str, nn.Module], adapter: LoraAdapter, scale: float) -
 
 @contextmanager
 def _with_peft(model: nn.Module, adapter: LoraAdapter, scale: float) -> Iterator[nn.Module]:
+    # Here, since PEFT imports every library for quantised weights, for seconds.
+    from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer
+
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     if isinstance(adapter, Adapter):
         peft = PeftModel.from_pretrained(model, str(adapter.path)).eval()
@@ -316,6 +318,11 @@ def _with_peft(model: nn.Module, adapter: LoraAdapter, scale: float) -> Iterator
         peft.unload()
         for parameter, flag in trainable:  # PEFT freezes the base
             parameter.requires_grad_(flag)
+
+
+def _made_for(adapter: LoraAdapter) -> str:
+    """Which base an adapter's configuration names, for a message."""
+    return f"; it was made for {adapter.base_model!r}" if adapter.base_model else ""
 
 
 def _check_tables(model: nn.Module, adapter: LoraAdapter, extra: Sequence[str]) -> None:

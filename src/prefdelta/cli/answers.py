@@ -21,7 +21,9 @@ def sample(
     model: Annotated[str, typer.Argument(help="Model id, folder or micro:NAME; with --server, the server's name.")],
     prompts: Annotated[str, typer.Argument(help=PROMPTS)],
     output: Output,
-    corpus: Annotated[str | None, typer.Option(help="Search corpus: micro:corpus or a JSONL file.")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Search corpus: micro:corpus, a JSONL file, an index folder, a server's URL.")
+    ] = None,
     server: Annotated[str | None, typer.Option(help="An OpenAI-compatible URL, as http://localhost:8000/v1.")] = None,
     overwrite: Overwrite = False,
     settings: Settings = None,

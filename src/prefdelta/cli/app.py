@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from importlib import metadata
 from threading import Timer
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from prefdelta.cli.help import Commands
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.invocation import invoked
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -76,7 +76,6 @@ def main() -> None:
     # The run has its own progress display; what the libraries say meanwhile would tear it apart.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     terminated = False
 
     def terminate(number: int, frame: FrameType | None) -> None:
@@ -87,7 +86,9 @@ def main() -> None:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         words = sys.argv[1:]
-        with interrupts_heard(), invoked(() if words[:1] and words[0] in _RUNS else words):
+        told = () if words[:1] and words[0] in _RUNS else words
+        with warnings.catch_warnings(), interrupts_heard(), invoked(told):
+            _warn_in_words()
             app()
     except PrefdeltaError as error:
         _fail(str(error), 2)
@@ -104,6 +105,22 @@ def main() -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _warn_in_words() -> None:
+    """Tell our warnings in one line each, and leave those to developers out, which the libraries give."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    warnings.simplefilter("always", PrefdeltaWarning)
+    others = warnings.showwarning
+
+    def told(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, PrefdeltaWarning):
+            print(f"prefdelta: warning: {message}", file=sys.stderr)
+        else:
+            others(message, category, *where)
+
+    warnings.showwarning = told
 
 
 def _fail(message: str, code: int) -> None:

@@ -76,7 +76,7 @@ def merge_command(
             budget=budget,
             beta=beta,
             sampling=drawn,
-            corpus=Search(corpus=corpus) if corpus else None,
+            corpus=configure(Search, {"corpus": corpus}, origin="--corpus") if corpus else None,
             seed=seed,
             told=tell_cost,
             progress=display.inner,

@@ -116,6 +116,7 @@ def _run_recipe(
     from prefdelta.experiments.plan_tables import cost_table
     from prefdelta.experiments.room import check_room
     from prefdelta.experiments.run import open_run, run_recipe
+    from prefdelta.experiments.small_tests import check_tests
 
     root = output or Path("runs") / recipe.name
     console = terminal()
@@ -123,6 +124,7 @@ def _run_recipe(
         plan = plan_for(recipe, open_run(root, cache).root)
         check_files(recipe, plan.units)
         check_room(recipe)
+        check_tests(recipe)
         console.print(plan.table())
         if gpu is not None:
             console.print(cost_table(gpu, gpu_named(gpu), plan.units, plan.memory))

@@ -94,7 +94,7 @@ def tune_command(
             scorer=scorer,
             count=count,
             sampling=sampling,
-            corpus=Search(corpus=corpus) if corpus else None,
+            corpus=configure(Search, {"corpus": corpus}, origin="--corpus") if corpus else None,
             options=options,
             seed=seed,
             extra_weights="drop" if drop_modules_to_save else "refuse",

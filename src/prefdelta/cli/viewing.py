@@ -100,7 +100,7 @@ def _read(first: Path, second: Path | None = None) -> tuple[RunView, str]:
 
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.experiments.identity import portable
-    from prefdelta.experiments.run import RUN, published_damage
+    from prefdelta.experiments.published import RUN, published_damage
     from prefdelta.report.viewer import collect, two_runs_view
 
     for run in filter(None, (first, second)):

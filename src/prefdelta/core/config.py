@@ -1,4 +1,4 @@
-"""What all recipe models have in common: they are frozen, and a key that they do not know is an error."""
+"""What all recipe models have in common: frozen, no key that they do not know, no number that is not finite."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from prefdelta.core.errors import PrefdeltaError
 
 
 class Config(BaseModel):
-    """Base of all recipe models: frozen, and an unknown key is an error."""
+    """Base of all recipe models: frozen; an unknown key is an error, and a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

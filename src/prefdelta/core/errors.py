@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""The one exception and the one warning that a user is meant to see."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class PrefdeltaError(Exception):
     def __init__(self, message: str) -> None:
         line = re.sub(r"\s*[\r\n]+\s*", " ", message)
         super().__init__(_cut(re.sub(r"\S{301,}", lambda word: _cut(word[0], 200), line), MAX_MESSAGE))
+
+
+class PrefdeltaWarning(UserWarning):
+    """Something that a user should know of, told in one sentence, while the work goes on."""
 
 
 def _cut(text: str, limit: int) -> str:

@@ -162,7 +162,7 @@ def default_device() -> torch.device:
 
 def context_length(ref: ModelRef) -> int | None:
     """How many tokens a local model reads at most, if its configuration says."""
-    return getattr(_skeleton(ref).config, "max_position_embeddings", None)
+    return getattr(_skeleton(ref).config.get_text_config(), "max_position_embeddings", None)
 
 
 def parameter_count(ref: ModelRef) -> int:

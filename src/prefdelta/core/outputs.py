@@ -68,7 +68,7 @@ def check_place(target: Path, inputs: Collection[Path | str] = ()) -> None:
     with _told(target):
         if target.is_symlink():
             raise PrefdeltaError(f"the output {target} is a link; name the place that it points to.")
-        place = target.resolve()
+        place = _real(target)
         for what, folder in (("current folder", Path.cwd()), ("home folder", Path.home().resolve())):
             if place == folder or place in folder.parents:
                 raise PrefdeltaError(f"the output {target} is the {what} or a parent of it; name a folder in it.")
@@ -76,9 +76,14 @@ def check_place(target: Path, inputs: Collection[Path | str] = ()) -> None:
             if (parent / MANIFEST).is_file() and read_manifest(parent):
                 raise PrefdeltaError(f"the output {target} lies in {parent}, which prefdelta wrote; choose another.")
         for source in filter(os.path.lexists, inputs):
-            for known in (Path(source).resolve(), Path(os.path.abspath(source))):
+            for known in (_real(source), Path(os.path.abspath(source))):
                 if place == known or place in known.parents:
                     raise PrefdeltaError(f"the output {target} would replace the input {source}; choose another.")
+
+
+def _real(path: Path | str) -> Path:
+    """Where a path leads; unlike ``Path.resolve`` it takes links that lead to themselves as they are."""
+    return Path(os.path.realpath(path))
 
 
 def write_output(
@@ -106,7 +111,7 @@ def check_file(path: Path, *, inputs: Collection[Path | str] = (), overwrite: bo
         if path.is_dir():
             raise PrefdeltaError(f"{path} is a folder; give the name of a file.")
         for source in inputs if path.exists() else ():
-            if Path(source).resolve() in path.resolve().parents:
+            if _real(source) in _real(path).parents:
                 raise PrefdeltaError(f"the output {path} would replace a part of the input {source}; choose another.")
         if path.exists() and not overwrite:
             raise PrefdeltaError(f"{path} is there already; name another file or give --overwrite.")

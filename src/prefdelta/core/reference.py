@@ -94,7 +94,7 @@ def refuse_secrets(url: str) -> str:
     """
     if "@" in url or "?" in url or "#" in url:
         raise ValueError(
-            "a server's URL holds no user, password or query, since messages and manifests show it; keys go into "
+            "a URL holds no user, password or query, since messages and manifests show it; keys go into "
             "environment variables"
         )
     return url

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from prefdelta.core.records import Sample
-from prefdelta.core.thoughts import CLOSE, stray_thought
+from prefdelta.core.thoughts import marks_of, stray_thought
 
 _TAG = re.compile(r"</?(?:search|answer)>")
 
@@ -23,7 +23,7 @@ def has_format(sample: Sample, rule: str | None) -> bool:
     if rule == "finished":
         return True
     thought = sample.thinking or stray_thought(sample)
-    text = sample.own_text.rpartition(CLOSE)[2].rstrip() if thought else sample.own_text.rstrip()
+    text = sample.own_text.rpartition(marks_of(sample.own_text)[1])[2].rstrip() if thought else sample.own_text.rstrip()
     tags = _TAG.findall(text)
     searches, answer = tags[:-2], tags[-2:]
     return (

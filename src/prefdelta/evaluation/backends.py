@@ -15,7 +15,7 @@ from prefdelta.adapters import LoraAdapter
 from prefdelta.adapters.applied import applied, is_empty
 from prefdelta.agent import Environment
 from prefdelta.core.chat import prompt_ids
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item
 from prefdelta.generation.local import TransformersSampler
@@ -80,4 +80,6 @@ def _check_effect(before: Sequence[Tensor], after: Sequence[Tensor], adapter: Pa
         return
     if not is_empty(adapter):
         raise PrefdeltaError(f"the adapter {adapter} has no effect on this base model's output; it was not applied.")
-    warnings.warn(f"the adapter {adapter} is zero everywhere: it leaves the base model as it is.", stacklevel=2)
+    warnings.warn(
+        f"the adapter {adapter} is zero everywhere: it leaves the base model as it is.", PrefdeltaWarning, stacklevel=2
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from prefdelta.adapters import Adapter, LoraAdapter
 from prefdelta.adapters.applied import is_empty
 from prefdelta.adapters.writer import SERVABLE_RANKS, servable_rank, write_adapter
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.records import Item
 from prefdelta.evaluation.backends import SamplerFor
 from prefdelta.evaluation.served import no_effect
@@ -77,7 +77,11 @@ class VllmBackend:
             return
         if not is_empty(adapter):
             raise PrefdeltaError(f"vLLM answers with the adapter {adapter.path} as without it ({told}).")
-        warnings.warn(f"the adapter {adapter.path} is zero everywhere: it leaves the base as it is.", stacklevel=2)
+        warnings.warn(
+            f"the adapter {adapter.path} is zero everywhere: it leaves the base as it is.",
+            PrefdeltaWarning,
+            stacklevel=2,
+        )
 
     def _greedy(self, writer: Writer, probes: Sequence[Item]) -> list[object]:
         settings = {"temperature": 0.0, "max_tokens": _TOKENS, "logprobs": 5}

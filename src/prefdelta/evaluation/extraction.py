@@ -133,9 +133,9 @@ def marked_number(text: str) -> Fraction | None:
 
     ``None`` for an expression ("3x", "5 + 3"), and for several numbers to choose from ("18 or 19").
     """
-    plain = _EQUATION.split(_numeric(text))[-1]
+    plain = _EQUATION.split(_SPACED.sub(lambda found: found[0].replace(" ", ","), _numeric(text)))[-1]
     numbers = list(_NUMBER.finditer(plain))
-    if not numbers:
+    if not numbers or _RANGE.search(plain):
         return None
     first = numbers[0]
     at_start = _LEAD.fullmatch(plain[: first.start()]) is not None
@@ -233,6 +233,8 @@ _NUMBER = re.compile(
 )
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _GROUPING = re.compile("(?<=\\d)(?:\\{,\\}|\\\\[,;! ]|[\u00a0\u2009\u202f])(?=\\d{3}(?!\\d))")
+_SPACED = re.compile(r"(?<![\w.,/])\d{1,3}(?: \d{3})+(?![\w/]|[.,]\d)")
+_RANGE = re.compile(r"(?i:\bbetween\s+\S*\d\S*\s+and\s+\S*\d)|\d\s+to\s+[$€£¥]?\d|\d,\s?\d{1,2}(?:,\s?\d+)+(?![\d.])")
 _SPACING = re.compile(r"\\[,;! ()\[\]]|[~`]|\*\*|\\(?:left|right)\b")
 _EQUATION = re.compile(r"=|≈|\\approx|\\simeq")
 _LEAD = re.compile(

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
+from prefdelta.core import thoughts
 from prefdelta.core.config import Config, Named
 from prefdelta.core.records import Sample
 from prefdelta.core.registry import NoOptions, Registry, find_configured
@@ -94,10 +95,8 @@ def score_all(named: Named | str, answers: Iterable[tuple[Sample, Sequence[str]]
 
 def answer_text(sample: Sample) -> str:
     """What the model wrote after its last finished thought; empty if it never finished thinking."""
-    _, closed, after = sample.own_text.rpartition("</think>")
-    if sample.thinking and not closed:
-        return ""
-    return after.partition("<think>")[0]
+    text = sample.own_text
+    return text[thoughts.answer_start(text, thinking=sample.thinking) :].partition(thoughts.marks_of(text)[0])[0]
 
 
 def answer_start(sample: Sample) -> int:
@@ -105,10 +104,7 @@ def answer_start(sample: Sample) -> int:
 
     It is the end of the text where the model never finished thinking.
     """
-    before = sample.text.rfind("</think>")
-    if before >= 0:
-        return before + len("</think>")
-    return len(sample.text) if sample.thinking else 0
+    return thoughts.answer_start(sample.text, thinking=sample.thinking)
 
 
 @scorer("exact-match")

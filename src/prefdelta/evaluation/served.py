@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from prefdelta.adapters import LoraAdapter
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.records import Item
 from prefdelta.evaluation.backends import SamplerFor
 from prefdelta.generation.backends import endpoint_of, server_sampler
@@ -68,6 +68,7 @@ class ServedBackend:
         if not any(reply.logprobs for reply in first):
             warnings.warn(
                 f"{server.url} gives no log-probabilities; whether {server.model!r} has an effect is not checked.",
+                PrefdeltaWarning,
                 stacklevel=2,
             )
             return

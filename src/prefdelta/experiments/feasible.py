@@ -23,6 +23,7 @@ from prefdelta.recipe import (
     PAIRS,
     REGISTERED,
     BaseRecipe,
+    Benchmark,
     HeldOutPairs,
     Imported,
     MergeMethod,
@@ -40,6 +41,9 @@ from prefdelta.training.launch import check_launch
 from prefdelta.training.plan import only_warms_up
 
 _NO_CORPUS_FILE = ("micro:", "http://", "https://")
+LEAST_TESTED = 2
+"""Test items without which there is no interval."""
+
 _ELSEWHERE = ("micro:", LM_EVAL, PAIRS, REGISTERED)
 
 
@@ -56,6 +60,7 @@ def check_feasible(recipe: BaseRecipe) -> None:
     if isinstance(recipe, Recipe):
         _check_aggregation(recipe)
     if isinstance(recipe, FusionRecipe):
+        _check_benchmarks(recipe.benchmarks, "")
         shown = round(recipe.sft_share * recipe.prompts.count)
         _check_training(recipe.sft, shown, "sft")
         for name, method in recipe.methods.items():
@@ -95,8 +100,34 @@ def _check_aggregation(recipe: Recipe) -> None:
             if recipe.watch is not None and count > 1:
                 _check_count(method, count - 1, f"watch: domain {name!r} is also merged without each of its deltas")
         several = RULES.find(domain.pairing.rule.name).one_by_one
-        pairs = (domain.prompts.count - domain.held_out) * (domain.sampling.n if several else 1)
+        each = domain.sampling.n if several else 1
+        pairs = (domain.prompts.count - domain.held_out) * each
         _check_training(domain.training, pairs, f"domains.{name}.training")
+        _check_benchmarks(domain.benchmarks, f"domains.{name}.", domain.held_out, each)
+
+
+def _check_benchmarks(benchmarks: Sequence[Benchmark], where: str, held_out: int = 0, each: int = 1) -> None:
+    """Refuse benchmarks whose results could have no interval.
+
+    Args:
+        benchmarks: the benchmarks.
+        where: what their key begins with.
+        held_out: prompts whose pairs are held out.
+        each: the most pairs of one.
+    """
+    for place, benchmark in enumerate(benchmarks):
+        if benchmark.test < LEAST_TESTED:
+            raise PrefdeltaError(
+                f"{where}benchmarks.{place}.test: an interval needs {LEAST_TESTED} items or more, not {benchmark.test}."
+            )
+        made = benchmark.pairs is not None and benchmark.pairs.held_out is not None
+        needed = benchmark.validation + LEAST_TESTED
+        if made and (held_out * each < needed or held_out < LEAST_TESTED):
+            raise PrefdeltaError(
+                f"{where}benchmarks.{place}: at most {held_out * each} pairs on {held_out} prompts are held out, of "
+                f"which validation takes {benchmark.validation} and the test needs {LEAST_TESTED}; raise held_out, or "
+                "lower validation."
+            )
 
 
 def _check_suite(recipe: SuiteRecipe) -> None:

@@ -50,6 +50,7 @@ def write_pairs(
     benchmarks: Sequence[Benchmark] = (),
     student: ModelRef | None = None,
     held_out: int = 0,
+    least_held_out: int = 1,
 ) -> None:
     """Prompts and two files of answers to them -> ``pairs.jsonl`` and its data card, and ``held_out.jsonl``.
 
@@ -66,9 +67,10 @@ def write_pairs(
         benchmarks: the evaluation sets, for decontamination.
         student: whose tokenizer counts tokens.
         held_out: the pairs of the first so many prompts, in the order of a hash of their ids, are not trained on.
+        least_held_out: so many of these pairs are needed.
 
     Raises:
-        PrefdeltaError: answers or scores cannot be read or are missing, or no pair is left on one of the two sides.
+        PrefdeltaError: answers or scores cannot be read or are missing, or a side is left with too few pairs.
     """
     aside = {item.id for item in drawn(items)[:held_out]}
     chosen = load_answers(files.chosen, items, files.chosen_system)
@@ -99,9 +101,10 @@ def write_pairs(
     if held_out:
         kept = [pair for pair in pairs if pair.chosen.item in aside]
         pairs = [pair for pair in pairs if pair.chosen.item not in aside]
-        if not kept or not pairs:
+        if len(kept) < least_held_out or not pairs:
             raise PrefdeltaError(
-                f"{len(kept)} pairs are held out and {len(pairs)} are left to train on; change held_out or the filters."
+                f"{len(kept)} pairs are held out, of {least_held_out} that benchmarks need, and {len(pairs)} are left "
+                "to train on; change held_out or the filters."
             )
         write_rows(work / HELD_OUT, kept)
         counts = replace(counts, dropped={**counts.dropped, "held_out": len(kept)}, pairs=len(pairs))

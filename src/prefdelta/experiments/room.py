@@ -76,7 +76,7 @@ class _Counter:
     def check(
         self, where: str, prompts: Prompts, search: Search | None, benchmarks: Sequence[Benchmark], max_length: int
     ) -> None:
-        if _is_here(prompts):
+        if is_here(prompts):
             first = {"count": min(prompts.count, _MOST), "seed": 0}
             lengths = self.lengths(f"{where}prompts", draw_prompts(prompts.model_copy(update=first)), search)
             if min(lengths) >= max_length:
@@ -85,7 +85,7 @@ class _Counter:
                     f"room for an answer within training.max_length {max_length}; raise it, or ask shorter questions."
                 )
         for place, benchmark in enumerate(benchmarks):
-            if benchmark.lm_eval is None and benchmark.pairs is None and _is_here(benchmark.questions):
+            if benchmark.lm_eval is None and benchmark.pairs is None and is_here(benchmark.questions):
                 few = {"validation": min(benchmark.validation, _MOST), "test": min(benchmark.test, _MOST)}
                 for split in ("validation", "test"):
                     items = benchmark_items(benchmark.model_copy(update=few), split)
@@ -109,7 +109,8 @@ class _Counter:
         return lengths
 
 
-def _is_here(questions: Questions) -> bool:
+def is_here(questions: Questions) -> bool:
+    """Whether questions lie on this machine, in a file that is not large."""
     if questions.source.startswith("micro:"):
         return True
     if questions.format == "huggingface" or not exists(questions.source):

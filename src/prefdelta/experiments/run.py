@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import file_digest, write_json
+from prefdelta.core.files import write_json
 from prefdelta.core.manifests import SCHEMA
 from prefdelta.core.outputs import check_place
 from prefdelta.core.progress import Display
@@ -24,12 +23,13 @@ from prefdelta.experiments.execution.scheduler import Executor, execute
 from prefdelta.experiments.feasible import check_files
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.plan import PICTURE, REPORT, RESULTS, Plan
+from prefdelta.experiments.published import RUN, published_damage, write_run
 from prefdelta.experiments.room import check_room
+from prefdelta.experiments.small_tests import check_tests
 from prefdelta.experiments.unit import RunContext
 from prefdelta.recipe import BaseRecipe, configure_recipe
 
 RECIPE = "recipe.json"
-RUN = "run.json"
 
 
 def run_recipe(
@@ -68,9 +68,10 @@ def run_recipe(
     plan = plan_for(recipe, store.root)
     check_files(recipe, plan.units)
     check_room(recipe)
+    check_tests(recipe)
     make_units = _executor(recipe, executor, workers)
     with store.locked():
-        _write_run(store.root)
+        write_run(store.root)
         write_json(store.root / RECIPE, recipe.model_dump(mode="json"))
         store.share(RUN, RECIPE)
         store.log(event="started", recipe=recipe.name, plan=digest([unit.name for unit in plan.units]))
@@ -166,31 +167,11 @@ def publish_again(root: Path) -> Path:
     return _published(plan, store, {name: artifact for name, artifact in artifacts.items() if artifact})
 
 
-def published_damage(root: Path) -> list[str]:
-    """What a run has published and is not as it was written, a sentence for each file."""
-    found = []
-    try:
-        for name, written in json.loads((root / RUN).read_text(encoding="utf-8")).get("files", {}).items():
-            if not (root / name).is_file():
-                found.append(f"{root / name} is missing")
-            elif file_digest(root / name) != written:
-                found.append(f"{root / name} was changed after it was written")
-    except (OSError, ValueError, AttributeError) as error:
-        found.append(f"{root / RUN} is damaged ({error})")
-    return found
-
-
 def _published(plan: Plan, store: Store, artifacts: Mapping[str, Artifact]) -> Path:
     """Write what the plan has to say, and which files that are; returns the path of the report."""
     try:
         report = plan.publish(store, artifacts)
-        _write_run(store.root, RECIPE, RESULTS, REPORT, PICTURE)
+        write_run(store.root, RECIPE, RESULTS, REPORT, PICTURE)
     except OSError as error:
         raise PrefdeltaError(f"cannot write to {store.root}: {error.strerror or error}.") from error
     return report
-
-
-def _write_run(root: Path, *files: str) -> None:
-    """Say which version the run is of, and what it has published."""
-    hashes = {name: file_digest(root / name) for name in files if (root / name).is_file()}
-    write_json(root / RUN, {"schema": SCHEMA, "prefdelta": metadata.version("prefdelta"), "files": hashes})

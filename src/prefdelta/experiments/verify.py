@@ -13,7 +13,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.manifests import MANIFEST, damage, foreign_files, read_manifest
 from prefdelta.core.shard import SHARDS
 from prefdelta.core.store import JOURNAL
-from prefdelta.experiments.run import RUN, published_damage
+from prefdelta.experiments.published import RUN, published_damage
 
 
 def verify(folder: Path, progress: Callable[[int, int], None]) -> tuple[int, list[str]]:

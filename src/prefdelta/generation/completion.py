@@ -18,15 +18,16 @@ Finish: TypeAlias = Literal["stop", "length", "unknown"]
 
 # Finish reasons of OpenAI, vLLM, SGLang, TGI, llama.cpp, Anthropic, Gemini, Mistral, Cohere and Ollama, and what is
 # written like them: servers that translate another's words add prefixes and suffixes.
-_STOP = frozenset(
-    {"stop", "stopped", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn", "complete", "completed", "done"}
+_STOP = re.compile(
+    "stop|stopped(_?(eos|word))?|stop_?(token|sequence|word|string)s?|eos(_?(token|found))?"
+    "|end_?(of_?)?(turn|text|sequence|message)(_?token)?|completed?|done|finished|<.{1,40}>"
 )
-_LENGTH = re.compile("length|max_?[a-z_]*tokens|token_?limit|context_window")
+_LENGTH = re.compile("length|max_?[a-z_]*tokens|token_?limit|context_window|^(stopped_?)?limit$")
 _FILTERED = re.compile(
     "content_?(filter|policy)|safety|moderation|guardrail|data_?inspection|recitation|^block|prohibited|spii|refusal"
     "|^sensitive|toxic"
 )
-_FAILED = re.compile("error|fail|abort|cancel|timeout|insufficient_resource")
+_FAILED = re.compile("error|fail|abort|cancel|timeout|insufficient_?[a-z_]*resource")
 _FOR_GOOD = frozenset({400, 401, 402, 403, 404, 405, 413, 414, 415, 422})
 _FOR_GOOD_WORDS = re.compile(
     "invalid|context_length|not_found|unsupported|insufficient_quota|BadRequest", re.IGNORECASE
@@ -125,19 +126,25 @@ def _read(answer: Any, limit: int | None, secret: str | None) -> Reply:
     word = _finish_word(choice.get("finish_reason"))
     if failed := _error_in(choice, secret) or (_error_in(message, secret) if isinstance(message, dict) else None):
         return failed
-    if _FILTERED.search(word):
-        return Refusal(f"{_CONTENT_FILTER}: the server ended the answer with {word!r}")
-    if _FAILED.search(word):
-        return Refusal(f"server error: the server ended the answer with {word!r}", passing=True)
+    # A router's own word may hide what the model's server said, which it passes on beside it.
+    for said in (word, _finish_word(choice.get("native_finish_reason"))):
+        if _FILTERED.search(said):
+            return Refusal(f"{_CONTENT_FILTER}: the server ended the answer with {said!r}")
+        if _FAILED.search(said):
+            return Refusal(f"server error: the server ended the answer with {said!r}", passing=True)
+        if _LENGTH.search(said):
+            word = said
     if not isinstance(message, dict) or "content" not in message:
         raise _MalformedError("no content")
     text, thought = _text(message["content"])
     if not text and isinstance(refused := message.get("refusal"), str) and refused:
         return Refusal(f"{_MODEL_REFUSAL}: {one_line(refused, secret=secret)}")
+    if not text and (hit := _filtered(choice.get("content_filter_results"))):
+        return Refusal(f"{_CONTENT_FILTER}: the server left the answer out ({hit})")
     if not text and (message.get("tool_calls") or message.get("function_call")):
         return Refusal("tool call: the model called a tool and gave no answer")
     reasoning = thought or message.get("reasoning_content") or message.get("reasoning")
-    if word and not (text or reasoning) and word not in _STOP and not _LENGTH.search(word):
+    if word and not (text or reasoning) and not _STOP.fullmatch(word) and not _LENGTH.search(word):
         return Refusal(f"no answer: the server ended an empty answer with {word!r}")
     usage = answer.get("usage")
     tokens = _count(usage.get("completion_tokens")) if isinstance(usage, dict) else None
@@ -171,11 +178,18 @@ def _error_in(part: Any, secret: str | None) -> Refusal | None:
 def _finish_word(value: Any) -> str:
     if not isinstance(value, str):
         return ""
-    return re.sub("[- ]", "_", value.strip().lower()).removeprefix("finish_reason_")[:60]
+    word = re.sub("(?<=[a-z])(?=[A-Z])|[- ]", "_", value.strip()[:60]).lower()
+    return re.sub(r"^(?:finish|stop)_?reason[_.]", "", word)  # as enumerations are written
+
+
+def _filtered(results: Any) -> str:
+    """What Azure's content filter found in an answer; empty if nothing."""
+    found = results.items() if isinstance(results, dict) else ()
+    return ", ".join(str(name)[:40] for name, hit in found if isinstance(hit, dict) and hit.get("filtered") is True)
 
 
 def _finish(word: str, tokens: int | None, limit: int | None) -> Finish:
-    if word in _STOP:
+    if _STOP.fullmatch(word):
         return "stop"
     if _LENGTH.search(word) or (limit is not None and tokens is not None and tokens >= limit):
         return "length"

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.files import concatenate, replace_text, write_json
 from prefdelta.core.records import Item, Sample, read_rows, to_json
 from prefdelta.core.resumable_rows import ResumableRows
@@ -124,7 +124,7 @@ def _tell_declined(folder: Path, name: str, declined: Sequence[tuple[Request, st
         raise PrefdeltaError(f"{told}. There is no answer at all; ask other questions, or another model.")
     rows = [{"item": request.item.id, "index": request.index, "reason": why} for request, why in declined]
     replace_text(folder / DECLINED, "".join(to_json(row) + "\n" for row in rows))
-    warnings.warn(f"{told}. They are left out; {DECLINED} names them.", stacklevel=3)
+    warnings.warn(f"{told}. They are left out; {DECLINED} names them.", PrefdeltaWarning, stacklevel=3)
 
 
 def import_responses(imported: Imported, items: Sequence[Item]) -> list[Sample]:
@@ -139,6 +139,7 @@ def import_responses(imported: Imported, items: Sequence[Item]) -> list[Sample]:
     if thought:
         warnings.warn(
             f"{thought} of {len(samples)} answers of {path} hold a thought, though thinking is off; it is left out.",
+            PrefdeltaWarning,
             stacklevel=2,
         )
         samples = [without_thought(sample) if stray_thought(sample) else sample for sample in samples]

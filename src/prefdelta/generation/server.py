@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from prefdelta.agent import Environment
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.records import Message, Sample, Span
 from prefdelta.generation.completion import Completion, Refusal, Reply
 from prefdelta.generation.dialogue import Dialogue
@@ -143,7 +143,7 @@ class RemoteSampler:
                 f"gave {self._empty} empty answers" if self._empty else "",
             ):
                 if told:
-                    warnings.warn(f"{self.name} {told}.", stacklevel=2)
+                    warnings.warn(f"{self.name} {told}.", PrefdeltaWarning, stacklevel=2)
         if trouble:
             item, reason = trouble[0]
             hint = " Set `dialect: openai` to send OpenAI's own fields only." if self._refuses_vllm(reason) else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.outputs import check_file, check_output, staged_folder, write_output
-from prefdelta.core.records import Pair, read_rows, to_json
+from prefdelta.core.records import Pair, alike, read_rows, to_json
 from prefdelta.pairs.layouts import FORMS, convert
 from prefdelta.pairs.sources import read_source
 from prefdelta.pairs.trl import KNOWN, Form, to_trl
@@ -45,6 +45,8 @@ def import_pairs(
         told.append(f"{found.undecided} rows prefer neither answer")
     if found.bad:
         told.append(f"{len(found.bad)} bad rows left out, the first: {found.bad[0]}")
+    if same := sum(alike(pair.chosen, pair.rejected) for pair in found.pairs):
+        told.append(f"{same} of them prefer an answer to itself, which teaches nothing and is left out of training")
     ignored = sorted(found.columns - KNOWN) if format == "trl" else []
     if ignored:
         told.append(f"columns left out: {', '.join(ignored)}")

@@ -7,6 +7,7 @@ the text.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,11 +109,16 @@ def _llamafactory(row: Row, name: str) -> Pair:
     """LLaMA-Factory's preferences, in its ShareGPT, OpenAI and Alpaca layouts."""
     if "kto_tag" in row:
         raise ValueError("one rated answer (as KTO's data) is no preference between two")
+    if row.get("tools"):
+        raise ValueError("tools, which a pair cannot hold")
     system = [{"role": "system", "content": _text(row["system"])}] if row.get("system") else []
     turns = row.get("conversations") or row.get("messages")
     if turns is not None:
         prompt = [_turn(turn) for turn in turns]
-        chosen, rejected = (_turn(row[side])["content"] for side in ("chosen", "rejected"))
+        sides = [_turn(row[side]) for side in ("chosen", "rejected")]
+        if any(side["role"] != "assistant" for side in sides):
+            raise ValueError("an answer that is not the assistant's")
+        chosen, rejected = (side["content"] for side in sides)
         system = [] if prompt and prompt[0]["role"] == "system" else system
     else:
         prompt = []
@@ -132,7 +138,7 @@ def _llamafactory(row: Row, name: str) -> Pair:
 
 def _ultrafeedback(row: Row, name: str) -> Pair | None:
     """UltraFeedback's completions: the one with the highest overall score over the one with the lowest."""
-    rated = [(float(entry["overall_score"]), _text(entry["response"])) for entry in row["completions"]]
+    rated = [(_finite(entry["overall_score"]), _text(entry["response"])) for entry in row["completions"]]
     if len(rated) < 2:
         return None
     best, worst = max(rated, key=lambda entry: entry[0]), min(rated, key=lambda entry: entry[0])
@@ -144,7 +150,7 @@ def _ultrafeedback(row: Row, name: str) -> Pair | None:
 
 def _pandalm(row: Row, name: str) -> Pair | None:
     """PandaLM's test set: three people say 1, 2, or 0 for equal; what two of them say counts."""
-    votes = Counter(int(row[f"annotator{number}"]) for number in (1, 2, 3))
+    votes = Counter(_whole(row[f"annotator{number}"]) for number in (1, 2, 3))
     winner, count = votes.most_common(1)[0]
     if winner == 0 or count < 2:
         return None
@@ -154,15 +160,15 @@ def _pandalm(row: Row, name: str) -> Pair | None:
 
 def _llmbar(row: Row, name: str) -> Pair:
     """LLMBar: ``label`` says which output follows the instruction."""
-    return _decided(name, "llmbar", row["input"], (row["output_1"], row["output_2"]), int(row["label"]))
+    return _decided(name, "llmbar", row["input"], (row["output_1"], row["output_2"]), _whole(row["label"]))
 
 
 def _autoj(row: Row, name: str) -> Pair | None:
     """Auto-J's pairwise test data (arXiv 2310.05470): ``label`` 0 prefers the first response, 1 the second, 2 none."""
-    if int(row["label"]) == 2:
+    if _whole(row["label"]) == 2:
         return None
     answers = (row["response 1"], row["response 2"])
-    return _decided(name, str(row.get("scenario") or "auto-j"), row["prompt"], answers, int(row["label"]) + 1)
+    return _decided(name, str(row.get("scenario") or "auto-j"), row["prompt"], answers, _whole(row["label"]) + 1)
 
 
 def _alpaca_eval(row: Row, name: str) -> Pair | None:
@@ -204,6 +210,8 @@ def _pair(
     rejected: str,
     finish: Callable[[str], Finish] = lambda _: "stop",
 ) -> Pair:
+    if prompt and prompt[-1]["role"] == "assistant":
+        raise ValueError("the prompt ends with the assistant's turn")
     thinking = holds_thought(chosen) or holds_thought(rejected)
     good, bad = (
         Sample(name, (Span(text),) if text else (), finish(text), tokens=0, thinking=thinking)
@@ -218,6 +226,19 @@ def _turn(turn: Any) -> Message:
     if role not in _ROLES:
         raise ValueError(f"a turn of {role!r}, which a pair cannot hold")
     return {"role": _ROLES[role], "content": _text(content)}
+
+
+def _whole(value: Any) -> int:
+    """A label: a whole number, or one in quotes."""
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"the score {value!r} is no number")
+    return number
 
 
 def _text(value: Any) -> str:

@@ -22,8 +22,10 @@ KNOWN = frozenset({"id", "task", "prompt", "chosen", "rejected", "chat_template_
 Form = Literal["conversational", "standard"]
 
 _SWITCH = "enable_thinking"
-_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+_SPEAKER = re.compile(r"\r?\n\r?\n(Human|Assistant):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_SYSTEM = re.compile(r"\s*System:(.*?)(?=\r?\n\r?\n(?:Human|Assistant):)", re.DOTALL)
+_WORD = re.compile(r"[^\W_]{2}")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -129,18 +131,22 @@ def _answered(
             raise PrefdeltaError(f"{name}: {column!r} is not one assistant message, as a pair's answer is.")
     if not asked:
         raise PrefdeltaError(f"{name}: nothing is asked; a pair needs a prompt.")
+    if asked[-1]["role"] == "assistant":
+        raise PrefdeltaError(f"{name}: the prompt ends with the assistant's turn, to which there is no answer.")
     return tuple(asked), _text(sides[0]), _text(sides[1])
 
 
 def _is_dialogue(text: str) -> bool:
     """Whether a text is a dialogue as hh-rlhf writes it (arXiv 2204.05862)."""
-    return _SPEAKER.match(f"\n\n{text.lstrip()}") is not None
+    return _SPEAKER.match(f"\n\n{text.lstrip()}") is not None or _SYSTEM.match(text) is not None
 
 
 def _turns(text: str) -> list[Message]:
     """The turns of such a dialogue."""
-    _, *parts = _SPEAKER.split(f"\n\n{text.lstrip()}")
-    return [
+    system = _SYSTEM.match(text)
+    _, *parts = _SPEAKER.split(text[system.end() :] if system else f"\n\n{text.lstrip()}")
+    first = [{"role": "system", "content": system[1].strip()}] if system else []
+    return first + [
         {"role": _SPEAKERS[speaker], "content": said.strip()}
         for speaker, said in zip(parts[::2], parts[1::2], strict=True)
     ]
@@ -166,12 +172,18 @@ def _messages(value: Any, where: str) -> list[Message]:
 
 
 def _split_texts(chosen: str, rejected: Any) -> tuple[str, str, Any]:
-    """The beginning that both texts share, by TRL's rule: up to the difference, a space before it not included."""
+    """The beginning that both texts share, by TRL's rule: up to the difference, a space before it not included.
+
+    Unlike there, a word is not cut: answers that differ inside of one begin with it.
+    """
     if not isinstance(rejected, str):
         return "", chosen, rejected
     shared = 0
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
         shared += 1
+    inside = all(_WORD.match(text[shared - 1 : shared + 1]) for text in (chosen, rejected)) if shared else False
+    while inside and shared and chosen[shared - 1].isalnum():
+        shared -= 1
     if shared and chosen[shared - 1] == " ":
         shared -= 1
     return chosen[:shared], chosen[shared:], rejected[shared:]

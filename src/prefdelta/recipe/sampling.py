@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from prefdelta.core.config import Config, Named
+from prefdelta.core.reference import refuse_secrets
 
 
 class Sampling(Config):
@@ -39,6 +40,14 @@ class Sampling(Config):
         return self
 
 
+def _without_secrets(corpus: str) -> str:
+    return refuse_secrets(corpus) if "://" in corpus else corpus
+
+
+Corpus = Annotated[str, AfterValidator(_without_secrets)]
+"""What is searched; as a URL, without a password, since messages and manifests show it."""
+
+
 class Search(Config):
     """The search environment: ``top_k`` passages of ``corpus`` per query, at most ``max_turns`` turns that may search.
 
@@ -51,7 +60,7 @@ class Search(Config):
     ``observation_tokens``, a turn after ``turn_tokens``, and the model reads the last ``window`` tokens.
     """
 
-    corpus: str = Field(
+    corpus: Corpus = Field(
         description=(
             "`micro:corpus`, a `.jsonl` file of passages, a folder that `prefdelta index` made, or the URL of a "
             "search server."

@@ -15,7 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from prefdelta.core.chat import completion_ids, prompt_ids
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.model_files import local_folder
+from prefdelta.core.models import context_length
 from prefdelta.core.records import Example, Pair, Sample
+from prefdelta.core.reference import ModelRef
 from prefdelta.core.thoughts import stray_thought
 
 
@@ -126,6 +129,22 @@ def dropped_reasons(dropped: Mapping[str, int], max_length: int) -> str:
         "thought": "with a thought, though thinking is off",
     }
     return ", ".join(f"{dropped[reason]} {why}" for reason, why in reasons.items() if dropped.get(reason))
+
+
+def check_context(rows: Sequence[Row], student: ModelRef) -> None:
+    """Refuse rows that the student cannot read to their end, as far as its configuration tells, before it is loaded.
+
+    Raises:
+        PrefdeltaError: there is one.
+    """
+    if student.format != "huggingface" or local_folder(student) is None:
+        return
+    context, longest = context_length(student), max(row.length for row in rows)
+    if context is not None and longest > context:
+        raise PrefdeltaError(
+            f"training.max_length: the longest example has {longest} tokens, and {student.path} reads at most "
+            f"{context}; lower max_length to {context}."
+        )
 
 
 class Batch(TypedDict, total=False):

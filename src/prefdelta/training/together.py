@@ -28,7 +28,7 @@ from prefdelta.core.records import Example, digest, to_json
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training.checkpoints import Checkpoints
 from prefdelta.training.checks import check_loss, check_result, check_start, restored_generators
-from prefdelta.training.data import Batch, Row, Rows, collate, make_rows, token_digest
+from prefdelta.training.data import Batch, Row, Rows, check_context, collate, make_rows, token_digest
 from prefdelta.training.logprobs import check_head, precision
 from prefdelta.training.loop import AdamWOptions, Kept, ParameterGroup, Progress, optimise_groups
 from prefdelta.training.lora import Factors, attach, detach
@@ -248,6 +248,7 @@ def _tokenised(delta: Delta, student: ModelRef, training: Training) -> Rows:
             delta.examples, load_tokenizer(student), thinking=student.thinking, max_length=training.max_length
         )
         check_learns(len(found.rows), training)
+        check_context(found.rows, student)
     return found
 
 

@@ -19,7 +19,7 @@ from prefdelta.core.records import Example, digest
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training.checkpoints import Checkpoints
 from prefdelta.training.checks import check_result, check_start, logprobs, restored_generators
-from prefdelta.training.data import dropped_reasons, make_rows, token_digest
+from prefdelta.training.data import check_context, dropped_reasons, make_rows, token_digest
 from prefdelta.training.logprobs import check_head, precision
 from prefdelta.training.lora import adapter_digest, attach, attach_trained, targets, write_adapter
 from prefdelta.training.objectives import loss_of
@@ -165,6 +165,7 @@ def train_delta(
     aside = tokenised(held_out).rows if held_out else ()
     rows = data.rows
     check_learns(len(rows), training)
+    check_context(rows, student)
     positions = loss.positions(len(rows[0].responses))
     identity = fingerprint(student)
     start = adapter_digest(adapter) if adapter else None

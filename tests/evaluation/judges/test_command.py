@@ -53,7 +53,7 @@ def test_a_judge_that_never_replies_ends_with_an_error_and_passwords_are_not_rep
     words = ("judge", "alpaca", tmp_path / "ours.json", tmp_path / "base.json", "--judge-model", "j")
     with strict_server(lambda body: {"error": {"message": "no such deployment"}}) as (url, _):
         found = invoke(*words, "--judge", url, "-o", tmp_path / "out")
-        with pytest.raises(PrefdeltaError, match="--judge: a server's URL holds no user, password or query") as told:
+        with pytest.raises(PrefdeltaError, match="--judge: a URL holds no user, password or query") as told:
             invoke(*words, "--judge", url.replace("://", "://me:secret@"), "-o", tmp_path / "other")
     assert (found.exit_code, "no such deployment" in found.output) == (1, True)
     assert judged(tmp_path / "out")["counts"]["judged"] == 0

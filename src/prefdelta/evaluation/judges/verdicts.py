@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prefdelta.core.thoughts import MARKS, marks_of
 from prefdelta.generation.completion import Completion
 
 
@@ -42,7 +43,11 @@ _VERDICTS = {
 _TURNED = {"A<<B": "B>>A", "A<B": "B>A", "B=A": "A=B", "B<A": "A>B", "B<<A": "A>>B"}
 
 _SIDE = re.compile(r"\[\[([ABC])\]\]")
-_DECISION = re.compile(r"(?<=final decision is )(response [12]|tie)\b(?! */)", re.IGNORECASE)
+_DECISION = re.compile(
+    r"(?:(?<=final decision is )|(?<=final decision is: )|(?<=final decision is \*\*))(response [12]|tie)\b"
+    r"(?!\s*(?:/|,?\s*or\b|and\b|,\s*(?:response|tie)\b))",
+    re.IGNORECASE,
+)
 _OTHERS = {"A": "A>B", "B": "B>A", "C": "A=B", "response 1": "A>B", "response 2": "B>A", "tie": "A=B"}
 
 _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
@@ -104,24 +109,17 @@ def rating(reply: Completion) -> float | None:
 def said(reply: Completion) -> str:
     """What the judge said after thinking; nothing if it never stopped to think.
 
-    A thought is what the server separates, or what stands before ``</think>``, with the opening tag at the very
-    beginning or in the prompt; or a reply begins with another tag for thoughts (``<thinking>``, ``[THINK]``). A judge
-    may quote a tag anywhere else.
+    A thought is what the server separates, or what stands before ``</think>`` or another such mark, with the opening
+    one at the very beginning or in the prompt. A judge may quote a mark anywhere else.
     """
     text = reply.text
-    if other := _OTHER_THOUGHT.match(text):
-        _, closed, after = text.rpartition(f"{other[1]}/{other[2]}{other[3]}")
-        return after if closed else ""
-    if not reply.reasoning:
-        before, closed, after = text.rpartition("</think>")
-        if closed:
-            text = after
-        elif before == "" and text.lstrip().startswith("<think>"):
-            return ""
-    return "" if text.lstrip().startswith("<think>") else text
+    opened, closed = marks_of(text, _MORE_MARKS)
+    if opened != MARKS[0][0] or not reply.reasoning:
+        text = text.rpartition(closed)[2]
+    return "" if text.lstrip().startswith(opened) else text
 
 
-_OTHER_THOUGHT = re.compile(r"\s*(<|\[|◁)(thinking|thoughts?|reasoning|reflection|THINK)(>|\]|▷)")
+_MORE_MARKS = (("<thoughts>", "</thoughts>"), ("<reasoning>", "</reasoning>"), ("<reflection>", "</reflection>"))
 _BREAK = re.compile(r"[.!?:;,\n]")
 _SENTENCE_END = re.compile(r"[.!?\n]")
 _MARKS = re.compile(r"[\s*_`\"'“”‘’()#>\-–—•.:|]*")
@@ -138,6 +136,12 @@ _DENIED_BEFORE = re.compile(
 _DOUBTED_AFTER = re.compile(r"\b(?:but|however|though|although|yet|unless|if|would|were|might|could)\b", re.IGNORECASE)
 _LISTING = re.compile(
     r"[\s,/|*`\"']*(?:\b(?:or|and|to|vs\.?|versus)\b)?(?:\s+(?:maybe|perhaps|possibly)\b)?[\s,/|*`\"']*"
+)
+_PASSED_OVER = re.compile(r"^[^.!?\n]*\b(?:over|above|against|versus|vs)\W*$", re.IGNORECASE)  # "[[A>B]] over [[B>A]]"
+_REPORTED = re.compile(  # what an answer that is judged says of itself
+    r"\b(?:assistant|answer|response|model|candidate)\b[^.!?\n]{0,60}"
+    r"\b(?:says|claims|tells|asks|instructs|demands|declares|states|quotes)\b[^.!?\n]*$",
+    re.IGNORECASE,
 )
 _LEGEND = 3
 
@@ -166,7 +170,9 @@ def _is_given(text: str, found: Sequence[re.Match[str]], place: int) -> bool:
     before, ahead = text[clause : match.start()], text[line : match.start()]
     end = _SENTENCE_END.search(text, match.end())
     after = text[match.end() : end.start() if end else len(text)]
-    if _DENIED_BEFORE.search(before) or _DOUBTED_AFTER.search(after):
+    if _DENIED_BEFORE.search(before) or _DOUBTED_AFTER.search(after) or _REPORTED.search(ahead):
+        return False
+    if place and _PASSED_OVER.search(text[found[place - 1].end() : match.start()]):
         return False
     alone = _MARKS.fullmatch(ahead) is not None
     announced = alone or _ANNOUNCED.search(ahead) is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
 from prefdelta.core.records import Item, Sample
+from prefdelta.core.thoughts import answer_start
 from prefdelta.evaluation.lm_eval.collecting import Asked
 from prefdelta.evaluation.lm_eval.language_models import Repeater
 from prefdelta.evaluation.lm_eval.loading import quiet
@@ -97,7 +98,7 @@ class HarnessScorer:
 def shown_text(sample: Sample, until: Sequence[str]) -> str:
     """The answer without thoughts, cut at the first of the texts that the task stops at."""
     text = answer_text(sample)
-    if "</think>" in sample.own_text:
+    if answer_start(sample.own_text):
         text = text.lstrip()
     for stop in until:
         text = text.split(stop)[0] if stop else text

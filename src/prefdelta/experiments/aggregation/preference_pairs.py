@@ -9,6 +9,7 @@ from prefdelta.core.records import Item, read_rows
 from prefdelta.core.store import Artifact
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.answers import PROMPTS, RESPONSES, as_asked
+from prefdelta.experiments.feasible import LEAST_TESTED
 from prefdelta.experiments.identity import benchmark_externals, portable, source_config
 from prefdelta.experiments.preference_pairs import PairFiles, write_pairs
 from prefdelta.experiments.unit import RunContext, Unit, Work
@@ -57,6 +58,14 @@ def pairs(domain: DomainContext, name: str) -> Unit:
             benchmarks=settings.benchmarks,
             student=domain.student.ref,
             held_out=settings.held_out,
+            least_held_out=max(
+                (
+                    benchmark.validation + LEAST_TESTED
+                    for benchmark in settings.benchmarks
+                    if benchmark.pairs is not None and benchmark.pairs.held_out == name
+                ),
+                default=1,
+            ),
         )
 
     compared = benchmark_externals(settings.benchmarks) if filters.decontaminate else {}

@@ -24,7 +24,7 @@ def sample_unit(model: str, prompts: str, corpus: str | None, server: str | None
     questions = prompts_from(prompts, raw)
     source = served_or_loaded("source", model, server, raw)
     sampling = configure(Sampling, raw, origin=ORIGIN)
-    search = checked(Search(corpus=corpus)) if corpus else None
+    search = checked(configure(Search, {"corpus": corpus}, origin="--corpus")) if corpus else None
 
     def build(work: Path, context: RunContext) -> None:
         items = load_prompts(questions)
@@ -35,10 +35,10 @@ def sample_unit(model: str, prompts: str, corpus: str | None, server: str | None
     return single_unit(
         "responses",
         config={"model": source_config(source), "prompts": questions, "sampling": sampling, "search": search},
-        files={"corpus": corpus},
+        files={},
         models={"model": source} if isinstance(source, ModelRef) else {},
-        externals=file_externals(prompts, "prompts"),
-        reads=[prompts],
+        externals={**file_externals(prompts, "prompts"), **file_externals(corpus or "", "corpus")},
+        reads=[prompts, *([corpus] if corpus else [])],
         build=build,
     )
 

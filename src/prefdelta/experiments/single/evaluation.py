@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import write_json
 from prefdelta.core.folder_names import plain_label
 from prefdelta.core.names import public_name
@@ -128,6 +129,8 @@ def _benchmark(given: Mapping[str, Any], drawn: dict[str, Any]) -> Benchmark:
     # A file has no parts that were told apart by its author: it is asked whole.
     questions = {"source": items, **({} if file else {"split": "test"}), **about}
     whole = len(load_questions(configure(Questions, questions, origin=f"{ORIGIN} questions"))) if file else _SOME
+    if whole == 0:
+        raise PrefdeltaError(f"{items} holds no items to evaluate on.")
     raw: dict[str, Any] = {"name": name, "validation": 0, "test": given["count"] or whole}
     if items.startswith(LM_EVAL):
         generation = {key: value for key, value in drawn.items() if key not in _BATCHING}

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 from prefdelta.agent.retrieval.factory import build_index
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.identity import file_externals
 from prefdelta.experiments.single.unit import single_unit
 from prefdelta.experiments.unit import Unit
 
 
 def index_unit(corpus: str, encoder: str | None, ann: Literal["flat", "hnsw"]) -> Unit:
-    """A corpus becomes a search index."""
+    """A corpus becomes a search index.
+
+    Raises:
+        PrefdeltaError: the corpus is a URL.
+    """
+    if "://" in corpus:
+        raise PrefdeltaError("a search server keeps its own index; give a file of passages.")
     return single_unit(
         "index",
         config={"corpus": corpus, "encoder": encoder, "ann": ann if encoder else None},

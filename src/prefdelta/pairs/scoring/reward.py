@@ -11,11 +11,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from prefdelta.core.chat import conversation_ids
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.models import default_device, load_tokenizer, torch_dtype
 from prefdelta.core.records import Item, Sample
-from prefdelta.core.thoughts import CLOSE, after_thoughts, stray_thought
+from prefdelta.core.thoughts import after_thoughts, stray_thought
 from prefdelta.recipe import ModelRef
 
 GROUP_BATCHES = 16
@@ -116,6 +116,7 @@ class RewardScorer:
             warnings.warn(
                 f"{self.truncated} answers had more than {self._max_length} tokens with their prompts; the reward "
                 "model did not see their ends.",
+                PrefdeltaWarning,
                 stacklevel=2,
             )
 
@@ -167,12 +168,9 @@ class RewardScorer:
 
 def final_text(sample: Sample) -> str:
     """What a reward model is shown of an answer: search results too, but no thinking."""
-    if stray_thought(sample):
-        return after_thoughts(sample.text)
-    if not sample.thinking:
-        return sample.text
-    _, closed, after = sample.text.rpartition(CLOSE)
-    return after.lstrip("\n") if closed else ""
+    if sample.thinking or stray_thought(sample):
+        return after_thoughts(sample.text, thinking=sample.thinking)
+    return sample.text
 
 
 def _absent(rows: Sequence[Sequence[int]]) -> int:
