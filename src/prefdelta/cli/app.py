@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from threading import Timer
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, TextIO
 
 import typer
 
@@ -114,11 +114,18 @@ def _warn_in_words() -> None:
     warnings.simplefilter("always", PrefdeltaWarning)
     others = warnings.showwarning
 
-    def told(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    def told(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, PrefdeltaWarning):
             print(f"prefdelta: warning: {message}", file=sys.stderr)
         else:
-            others(message, category, *where)
+            others(message, category, filename, lineno, file, line)
 
     warnings.showwarning = told
 
