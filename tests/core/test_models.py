@@ -84,6 +84,7 @@ DAMAGED: dict[str, tuple[str, Edit, str]] = {
         configure(num_hidden_layers=10**6),
         "num_hidden_layers 1000000, but the files hold 24",
     ),
+    "too many labels": ("single", configure(num_labels=2**31), "says num_labels 2147483648; at most 100,000"),
     "too wide": ("single", configure(hidden_size=2**20), "hidden_size 1048576, but no tensor of the files is wider"),
     "empty": ("single", lambda f: [path.unlink() for path in f.iterdir()], "holds no files"),
     "a file": ("single", lambda f: (shutil.rmtree(f), f.write_text("x")), "is no folder"),

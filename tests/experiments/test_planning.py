@@ -68,6 +68,7 @@ LONG = "1 2 3 " * 150
             " & evaluate_weak=false",
             r"benchmarks\.0: at most 3 pairs on 3 prompts are held out",
         ),
+        (f"{D}.prompts.examples=[{{role: user}}]", r"prompts\.examples\.0: a message is a role and a content"),
         ("domains.search.search.corpus='http://me:pass@host/x'", "a URL holds no user, password or query"),
         ("domains.search.search.corpus='https://host/x?key=1'", "a URL holds no user, password or query"),
         ("domains.search.search.retriever=bm52", "there is no retriever 'bm52'; did you mean 'bm25'"),

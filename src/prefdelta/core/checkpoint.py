@@ -30,6 +30,7 @@ BLOCK_ENTRIES = 1 << 20
 _LFS_MAGIC = b"version https://git-lfs"
 _SHARD = re.compile(r"-\d+-of-\d+\.(?:safetensors|bin)$")
 _BLOCK_BYTES = 1 << 24
+MOST_LABELS = 100_000
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "n_embed", "vocab_size")
 
@@ -145,6 +146,7 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
                 raise PrefdeltaError(
                     f"{path} is a Git LFS pointer, not the file; run `git lfs pull` where it came from."
                 )
+    check_labels(folder)
     config = folder / CONFIG_NAME
     if CONFIG_NAME not in files:
         raise PrefdeltaError(f"{folder} has no {CONFIG_NAME}; it is no model that transformers saved.")
@@ -161,6 +163,27 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
     elif any(_SHARD.search(name) for name in files) and not any(name.endswith(".index.json") for name in files):
         raise PrefdeltaError(f"{folder} holds shards of weights but no {INDEX_NAME}; download the model again.")
     return parsed
+
+
+def check_labels(folder: Path) -> None:
+    """Refuse a configuration of more labels than any classifier has: transformers writes a name for each, even where
+    only the tokenizer is wanted.
+
+    Raises:
+        PrefdeltaError: so it is.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        waiting = [json.loads(path.read_bytes())]
+    except (OSError, ValueError, RecursionError):
+        return  # told where it is loaded
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            labels = part.get("num_labels")
+            if isinstance(labels, int | float) and labels > MOST_LABELS:
+                raise PrefdeltaError(f"{path} says num_labels {labels}; at most {MOST_LABELS:,} make sense.")
+            waiting += part.values()
 
 
 def _check_size(path: Path, config: Mapping[str, Any], weights: Checkpoint) -> None:

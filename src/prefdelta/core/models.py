@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from prefdelta.core.checkpoint import check_model_folder
+from prefdelta.core.checkpoint import check_labels, check_model_folder
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.names import list_names
@@ -57,9 +57,12 @@ def load_tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
     Raises:
         PrefdeltaError: it cannot be found or read.
     """
+    where = local_folder(ref)
+    if where is not None:
+        check_labels(where)
     with loading(f"the tokenizer of {ref.path!r}"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            local_folder(ref) or ref.path, revision=ref.revision, trust_remote_code=ref.trust_remote_code
+            where or ref.path, revision=ref.revision, trust_remote_code=ref.trust_remote_code
         )
         tokenizer("Does it work?")  # some settings that make no sense are looked at only when a text is read,
         tokenizer.convert_tokens_to_ids("no such token")  # or a token looked up

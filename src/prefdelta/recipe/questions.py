@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from prefdelta.core.config import Config, Named
 from prefdelta.core.folder_names import PlainName
@@ -20,6 +20,12 @@ REGISTERED = "benchmark:"
 
 PAIRS = "pairs:"
 """What the source of preference pairs begins with."""
+
+
+def _spoken(message: Message) -> Message:
+    if message.keys() != {"role", "content"}:
+        raise ValueError("a message is a role and a content")
+    return message
 
 
 def _as_lm_eval(value: Any) -> Any:
@@ -89,7 +95,7 @@ class Questions(Config):
     )
     revision: str | None = Field(default=None, description="A commit of the data set on the Hub.")
     system: str | None = Field(default=None, description="A system prompt, in the place of an item's own.")
-    examples: tuple[Message, ...] = Field(
+    examples: tuple[Annotated[Message, AfterValidator(_spoken)], ...] = Field(
         default=(), description="Messages between the system prompt and the question: worked examples."
     )
     template: str = Field(default="{question}", description="The user's message; `{question}` stands for the question.")
