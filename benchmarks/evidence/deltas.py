@@ -12,7 +12,8 @@ import yaml
 from rich.console import Console
 
 from prefdelta import micro
-from prefdelta.experiments.run import RUN, run_recipe
+from prefdelta.experiments.published import RUN
+from prefdelta.experiments.run import run_recipe
 from prefdelta.recipe import configure_recipe
 
 DEMO = Path(micro.__file__).parent / "demo.yaml"
