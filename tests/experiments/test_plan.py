@@ -13,7 +13,8 @@ from prefdelta.experiments.identity import portable, seed_from
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.recipe import ModelRef, Recipe, load_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+REPOSITORY = Path(__file__).parents[2]
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -29,6 +30,9 @@ def test_every_unit_comes_after_its_inputs(recipe: Path, tmp_path: Path) -> None
 def test_a_dry_run_opens_no_connection_and_writes_nothing(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if recipe.stem == "real-outputs" and not (REPOSITORY.parent / "shared" / "data").is_dir():
+        pytest.skip("the recipe's student is among real data that do not lie beside this checkout")
+
     def refuse(*_: object) -> None:
         raise AssertionError("a dry run opened a connection")
 
