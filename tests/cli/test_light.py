@@ -21,7 +21,7 @@ for command in json.loads(sys.argv[1]):
     sys.argv = ["prefdelta", *command.split()]
     with contextlib.suppress(SystemExit):
         main()
-    print(command.split()[0], sorted({"torch", "transformers", "peft", "datasets"} & sys.modules.keys()))
+    print(command.split()[0], sorted({"torch", "transformers", "peft", "datasets", "bm25s"} & sys.modules.keys()))
 """
 
 

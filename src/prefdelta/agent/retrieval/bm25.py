@@ -11,9 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,9 @@ from prefdelta.agent.retrieval.corpus import StoredCorpus, write_corpus
 from prefdelta.agent.retrieval.retriever import cut_words
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Document
+
+if TYPE_CHECKING:  # a third of a second of imports that only a search needs
+    import bm25s
 
 _WORD = re.compile(r"\w+")
 _FOLDER = "bm25"
@@ -41,6 +43,8 @@ class Bm25Index:
     """
 
     def __init__(self, documents: Sequence[Document], *, top_k: int, max_words: int | None = None) -> None:
+        import bm25s
+
         texts = [words(f"{document.title} {document.text}") for document in documents]
         # Numbered by first occurrence: bm25s would number them by the order of a set, which changes with the hash seed.
         vocabulary = {word: number for number, word in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
@@ -57,6 +61,8 @@ class Bm25Index:
         Raises:
             PrefdeltaError: the folder holds no such index, or a damaged one.
         """
+        import bm25s
+
         try:
             index = bm25s.BM25.load(folder / _FOLDER, mmap=True, show_progress=False)
         except (OSError, ValueError, KeyError) as error:
