@@ -218,8 +218,16 @@ class _Measuring:
             folder = self._work / str(seed) / f"scale-{scale:g}" / f"draw-{number}"
             folder.mkdir(parents=True, exist_ok=True)
             evaluate(
-                *(folder, self._context, domain.student.ref, adapter, scale, domain.asked),
-                *(domain.validation_sampling, domain.settings.search, "validation", drawn),
+                folder,
+                self._context,
+                domain.student.ref,
+                adapter,
+                scale,
+                domain.asked,
+                domain.validation_sampling,
+                domain.settings.search,
+                "validation",
+                drawn,
                 held_out=domain.held_out_files(self._inputs),
                 cache=domain.student.cache,
                 rank=domain.rank,

@@ -38,8 +38,16 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
         for variant, members in variants.items():
             adapter = _merged(inputs, method, members, seed, domain.by) if members else None
             evaluate(
-                *(work / variant, context, domain.student.ref, adapter, scale, settings.benchmarks),
-                *(settings.sampling, None, "test", seed),
+                work / variant,
+                context,
+                domain.student.ref,
+                adapter,
+                scale,
+                settings.benchmarks,
+                settings.sampling,
+                None,
+                "test",
+                seed,
                 rank=domain.rank,
                 shard=shard,
             )
