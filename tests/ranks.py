@@ -16,7 +16,7 @@ from prefdelta.recipe import ModelRef, Training
 def train_together(count: int, *arguments: Any) -> list[int]:
     """Run :func:`train_as` in ``count`` processes; returns their exit codes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranks", "prefdelta.training"])
+    context.set_forkserver_preload(["ranks", "prefdelta.training.train"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

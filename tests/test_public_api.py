@@ -25,8 +25,14 @@ def test_importing_the_package_or_its_command_line_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_importing_everything_prints_nothing() -> None:
+def test_a_plan_loads_nothing_that_trains_and_importing_everything_prints_nothing() -> None:
     """PEFT imports bitsandbytes, which on some processors warns about kernels that nothing here asks for."""
-    code = "import prefdelta.training, prefdelta.adapters, prefdelta.evaluation.evaluator"
+    code = """
+import sys
+import prefdelta.experiments.execution.worker
+assert {"peft", "datasets", "bitsandbytes", "scipy.stats"}.isdisjoint(sys.modules)
+import prefdelta.training.train, prefdelta.adapters, prefdelta.evaluation.evaluator
+assert "peft" in sys.modules
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

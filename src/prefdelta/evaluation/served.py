@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import mannwhitneyu
 
 from prefdelta.adapters import LoraAdapter
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
@@ -119,6 +118,8 @@ def _distance(one: Completion, other: Completion) -> float:
 
 def _is_larger(effect: Sequence[float], noise: Sequence[float]) -> bool:
     """Whether the effect is more than noise: far above all of it somewhere, or a little above it nearly everywhere."""
+    from scipy.stats import mannwhitneyu  # here, as it takes half a second to import
+
     if max(effect) > _FAR * max(noise):
         return True
     return bool(mannwhitneyu(effect, noise, alternative="greater").pvalue < _LEVEL)

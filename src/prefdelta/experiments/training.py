@@ -14,7 +14,6 @@ from prefdelta.experiments.load import Text, trained
 from prefdelta.experiments.student import Student
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work, stage_unit
 from prefdelta.recipe import Training
-from prefdelta.training import Delta, train_delta, train_together
 from prefdelta.training.plan import check_learns, count_steps
 
 
@@ -61,6 +60,8 @@ def adapter_unit(
     check_learns(rows, training)
 
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+        from prefdelta.training import train_delta  # here, as a plan needs none of it
+
         context.release()
         report = train_delta(
             student.ref,
@@ -128,6 +129,8 @@ def together_unit(
     check_learns(rows, training)
 
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+        from prefdelta.training import Delta, train_together
+
         context.release()
         reports = train_together(
             student.ref,

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.training.head import Head, entropies, label_logprobs
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 _CHUNK_ELEMENTS = 2**25  # logits held at a time; 128 MiB in fp32
 _CHECKED_TOKENS = 128
 
-CausalLM: TypeAlias = PreTrainedModel | PeftModel
+CausalLM: TypeAlias = "PreTrainedModel | PeftModel"
 
 
 def token_logprobs(
@@ -138,4 +140,4 @@ def precision(model: CausalLM) -> Precision:
 
 
 def _causal_lm(model: CausalLM) -> Any:
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return model if isinstance(model, PreTrainedModel) else model.get_base_model()

@@ -23,7 +23,7 @@ from prefdelta.merging.geometry import compare
 from prefdelta.merging.registry import get_method
 from prefdelta.pairs.pairing import reverse_labels, shuffle_labels
 from prefdelta.recipe import Baseline, By, Control, Named, Training
-from prefdelta.training import joint_pairs
+from prefdelta.training.data import joint_pairs
 
 GEOMETRY = "geometry.json"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +21,9 @@ from prefdelta.experiments.unit import Inputs, RunContext, Unit
 from prefdelta.recipe import Lora
 from prefdelta.recipe.suite import AdapterTraining, ClipBackbone, VitBackbone
 from prefdelta.training.loop import Progress
-from prefdelta.training.lora import write_adapter
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 def task_adapter(suite: SuiteContext, task: str, seed: int) -> Unit:
@@ -75,6 +77,8 @@ def train_adapter(
         seed: of LoRA's A, a new head, the order of examples and dropout.
         progress: called after every step with the steps done and their number.
     """
+    from prefdelta.training.lora import write_adapter
+
     device = encoder.model.device
     with torch.random.fork_rng():
         torch.manual_seed(seed_from(seed, "lora"))
@@ -97,6 +101,8 @@ def train_adapter(
 
 
 def _attach(encoder: Encoder, lora: Lora, base: str) -> PeftModel:
+    from peft import LoraConfig, PeftModel, get_peft_model  # here, as a plan needs none of it
+
     config = LoraConfig(
         r=lora.r,
         lora_alpha=int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha,
