@@ -21,7 +21,7 @@ class ChatServer:
 
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    tries: Counter[tuple[str, int]] = field(default_factory=Counter)
+    tries: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     down: bool = False
 
 
@@ -30,7 +30,7 @@ def answer(body: dict[str, Any]) -> tuple[str, str]:
     asked = body["messages"][0]["content"]
     last = body["messages"][-1]
     if "stop" not in body:
-        return f"{asked}|{body['seed']}", "length" if asked.startswith("long") else "stop"
+        return f"{asked}|{body.get('seed')}", "length" if asked.startswith("long") else "stop"
     if "<information>" in last["content"]:
         text = "<answer>oslo</answer>"
     elif asked.startswith("plain"):
@@ -51,10 +51,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         asked = body["messages"][0]["content"]
+        seed = body.get("seed")  # judges are asked without one
         word = asked.split()[0]
         self.state.bodies.append(body)
-        self.state.tries[asked, body["seed"]] += 1
-        first = self.state.tries[asked, body["seed"]] == 1
+        self.state.tries[asked, seed] += 1
+        first = self.state.tries[asked, seed] == 1
         text, finish = answer(body)
         good = json.dumps(
             {

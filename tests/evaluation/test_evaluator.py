@@ -20,8 +20,8 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Document, Item, Record, Sample, read_rows
 from prefdelta.core.shard import Shard
-from prefdelta.evaluation import backends
 from prefdelta.evaluation import evaluator as module
+from prefdelta.evaluation import in_memory
 from prefdelta.evaluation.evaluator import Evaluator, Job
 from prefdelta.evaluation.scoring import Score
 from prefdelta.recipe import Sampling, Search
@@ -246,7 +246,7 @@ def test_an_empty_adapter_warns_and_an_ignored_one_is_an_error(
     empty = write_lora(tmp_path / "empty", tiny_model(), size=0.0)
     with pytest.warns(UserWarning, match="zero everywhere"):
         Evaluator(loaded()).evaluate(empty, 1.0, ITEMS, SCORERS, SAMPLING)
-    monkeypatch.setattr(backends, "applied", lambda model, adapter, scale: nullcontext(model))
+    monkeypatch.setattr(in_memory, "applied", lambda model, adapter, scale: nullcontext(model))
     with pytest.raises(PrefdeltaError, match="was not applied"):
         Evaluator(loaded()).evaluate(adapter, 1.0, ITEMS, SCORERS, SAMPLING)
 

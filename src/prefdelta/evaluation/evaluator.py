@@ -7,22 +7,24 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from prefdelta.adapters import LoraAdapter
 from prefdelta.agent import Environment
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import replace_text
-from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item, Record, Sample, check_number, digest, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.shard import WHOLE, Shard
-from prefdelta.evaluation.backends import Backend, LocalBackend
+from prefdelta.evaluation.backends import Backend
 from prefdelta.evaluation.score_table import BEHAVIOUR
 from prefdelta.evaluation.scoring import Score, answer_start, score_all
 from prefdelta.evaluation.search_measures import measures
 from prefdelta.generation.request import Request, Sampler
 from prefdelta.recipe import Named, Sampling
+
+if TYPE_CHECKING:
+    from prefdelta.adapters import LoraAdapter
+    from prefdelta.core.models import LoadedModel
 
 Behaviours = Callable[[Item, Sample], Mapping[str, bool]]
 
@@ -67,7 +69,7 @@ class Evaluator:
     """
 
     def __init__(self, model: LoadedModel | Backend, *, behaviours: Behaviours | None = None) -> None:
-        self._backend: Backend = LocalBackend(model) if isinstance(model, LoadedModel) else model
+        self._backend = model if isinstance(model, Backend) else _in_memory(model)
         self._behaviours = behaviours
 
     def evaluate(
@@ -181,6 +183,12 @@ class Evaluator:
                 shown = self._behaviours(job.item, sample) if self._behaviours is not None else {}
                 records.append(_record_of(job, sample, score, name, shown))
         return records
+
+
+def _in_memory(model: LoadedModel) -> Backend:
+    from prefdelta.evaluation.in_memory import LocalBackend  # here, as other backends need no torch
+
+    return LocalBackend(model)
 
 
 def _scores(scorer: str | Named | Scoring, items: Sequence[Item], samples: Sequence[Sample]) -> list[Score]:

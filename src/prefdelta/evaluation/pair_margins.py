@@ -23,11 +23,9 @@ from prefdelta.adapters.applied import applied, is_empty
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Pair, Record, digest
+from prefdelta.evaluation.score_table import PAIR_MARGIN
 from prefdelta.training.data import Row, make_rows
 from prefdelta.training.reference import reference_logprobs
-
-SCORER = "pair-margin"
-"""What the records of pairs name as their scorer."""
 
 Progress = Callable[[int, int], None]
 
@@ -184,7 +182,7 @@ def pair_records(
                     "rejected": pair.rejected.text,
                 }
             ),
-            scorer=SCORER,
+            scorer=PAIR_MARGIN,
             group=prompts[place] if several else "",
         )
         for place, (pair, margin) in enumerate(zip(rows.pairs, margins.tolist(), strict=True))

@@ -27,6 +27,7 @@ from prefdelta.evaluation.statistics import (
 
 Seed = int | None  # None: a model that no training seed touches (the student, a weak model)
 
+PAIR_MARGIN = "pair-margin"  # what records of pairs name as their scorer
 BEHAVIOUR = "behaviour:"  # prefix of a record's ``extra`` keys that say whether an answer shows a behaviour
 POINTS = 100.0  # scores in [0, 1] are told in percent
 

@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prefdelta.adapters import LoraAdapter
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.records import Item
 from prefdelta.evaluation.backends import SamplerFor
@@ -21,6 +21,9 @@ from prefdelta.generation.backends import endpoint_of, server_sampler
 from prefdelta.generation.completion import Completion
 from prefdelta.generation.openai_client import ChatClient
 from prefdelta.recipe import Server
+
+if TYPE_CHECKING:
+    from prefdelta.adapters import LoraAdapter
 
 _PROBES = 8
 _TOKENS = 8

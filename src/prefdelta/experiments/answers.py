@@ -13,13 +13,11 @@ from prefdelta.experiments.load import Passed, Sampled, Text, text_of
 from prefdelta.experiments.sharding import join_rows
 from prefdelta.experiments.unit import Division, Inputs, MakeShard, RunContext, Unit, Work, stage_unit
 from prefdelta.generation.backends import opened_sampler
-from prefdelta.generation.local import GROUP_BATCHES
 from prefdelta.generation.prompts import draw_prompts
+from prefdelta.generation.request import GROUP_BATCHES
 from prefdelta.generation.responses import import_responses, join_responses, sample_responses
 from prefdelta.pairs.scoring.programmatic import ProgrammaticScorer
-from prefdelta.pairs.scoring.reward import GROUP_BATCHES as REWARD_BATCHES
-from prefdelta.pairs.scoring.reward import RewardScorer, load_reward
-from prefdelta.pairs.scoring.scores import SCORE_ROWS, import_scores, score_responses
+from prefdelta.pairs.scoring.scores import REWARD_BATCHES, SCORE_ROWS, import_scores, score_responses
 from prefdelta.recipe import AnySource, Imported, ModelRef, Prompts, Questions, Sampling, Scoring, Search
 
 PROMPTS = "prompts.jsonl"
@@ -175,6 +173,8 @@ def write_scores(
         score_responses(items, samples, ProgrammaticScorer(scoring.scorer), work, context.progress)
         return
     assert scoring.model is not None
+    from prefdelta.pairs.scoring.reward import RewardScorer, load_reward  # here, as the others need no torch
+
     context.release()
     scorer = RewardScorer(
         load_reward(scoring.model), batch_size=scoring.batch_size, max_length=scoring.max_length, label=scoring.label

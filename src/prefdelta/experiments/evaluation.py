@@ -5,27 +5,26 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefdelta import micro
-from prefdelta.adapters import LoraAdapter
-from prefdelta.adapters.writer import SERVABLE_RANKS, servable_rank
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.model_files import fingerprint
-from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Record, read_rows, write_rows
 from prefdelta.core.shard import WHOLE, Shard, group_count
 from prefdelta.evaluation.backends import Backend
 from prefdelta.evaluation.benchmarks import Split, benchmark_pairs, prepare
-from prefdelta.evaluation.engine import VllmBackend
 from prefdelta.evaluation.evaluator import GROUP_BATCHES, Evaluator
-from prefdelta.evaluation.pair_margins import PairMargins, PairRows, pair_records
 from prefdelta.evaluation.served import ServedBackend
 from prefdelta.experiments.identity import benchmark_externals, file_externals
 from prefdelta.experiments.load import Load
 from prefdelta.experiments.sharding import join_rows
 from prefdelta.experiments.unit import Division, Externals, Make, MakeShard, RunContext, Unit, Work, stage_unit
 from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search, Server
+
+if TYPE_CHECKING:
+    from prefdelta.adapters import LoraAdapter
+    from prefdelta.core.models import LoadedModel
 
 RECORDS = "records.jsonl"
 RECORD_BYTES = 1024
@@ -166,6 +165,8 @@ def _compare(
     pairs = benchmark_pairs(benchmark, split, file)
     if not pairs:
         return []
+    from prefdelta.evaluation.pair_margins import PairMargins, PairRows, pair_records  # here: it needs torch
+
     loaded = context.model(model)
     rows = PairRows.of(pairs, loaded, settings.max_length)
     measured = PairMargins(
@@ -200,6 +201,9 @@ def _answer(
     if isinstance(model, Server):
         answering = ServedBackend(model)
     elif model.engine == "vllm":
+        from prefdelta.adapters.writer import SERVABLE_RANKS, servable_rank  # here, as a server's need no torch
+        from prefdelta.evaluation.engine import VllmBackend
+
         shutil.rmtree(folder / _ON_ENGINE, ignore_errors=True)  # left by a kill after the last answer
         most = servable_rank(min(rank, SERVABLE_RANKS[-1]))
         answering = VllmBackend(model, lambda own: context.engine(model, max(own, most)), folder / _ON_ENGINE)

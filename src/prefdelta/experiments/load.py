@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from prefdelta.agent.protocols import resolved
 from prefdelta.recipe import Benchmark, ModelRef, Questions, Sampling, Search, Training
-from prefdelta.training.objectives import loss_of
 
 _CHARACTERS = 4
 """Of a token of English, roughly."""
@@ -126,6 +125,8 @@ def evaluated(
 
 def trained(model: ModelRef, training: Training, rows: int, text: Text) -> Passed:
     """One training on at most ``rows`` rows, whose responses are like ``text``."""
+    from prefdelta.training.objectives import loss_of  # here, as units without a training need no torch
+
     loss = loss_of(training)
     passes = 3.0 if training.gradient_checkpointing else 2.0
     reference = 1.0 if loss.needs_reference else 0.0

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
 from prefdelta.core.store import Artifact, Store
-from prefdelta.experiments.estimate import TrainingMemory
 from prefdelta.experiments.unit import Unit
+
+if TYPE_CHECKING:
+    from prefdelta.experiments.estimate import TrainingMemory
 
 RESULTS = "results.json"
 REPORT = "report.html"

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from prefdelta.agent import protocol_of
 from prefdelta.core.chat import prompts_ids
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import exists
 from prefdelta.core.model_files import local_folder
-from prefdelta.core.models import context_length, load_tokenizer
 from prefdelta.core.records import Item
 from prefdelta.core.reference import ModelRef
 from prefdelta.evaluation.benchmarks import benchmark_items
 from prefdelta.generation.prompts import draw_prompts
 from prefdelta.recipe import BaseRecipe, Benchmark, Prompts, Questions, Recipe, Search
 from prefdelta.recipe.fusion import FusionRecipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _MOST = 1000
 """Questions of a source that are looked at."""
@@ -69,6 +70,8 @@ class _Counter:
     """Counts tokens as the student reads them."""
 
     def __init__(self, student: ModelRef) -> None:
+        from prefdelta.core.models import context_length, load_tokenizer  # here, as a server's model needs no torch
+
         self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(student)
         self._context = min(filter(None, (context_length(student), student.vllm.max_model_len)), default=None)
         self._student = student

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefdelta.agent import Environment
-from prefdelta.core.models import LoadedModel, load_tokenizer
-from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.openai_client import ChatClient, Endpoint
 from prefdelta.generation.request import Sampler
 from prefdelta.generation.server import RemoteSampler, Writer
 from prefdelta.generation.vllm import LOG, VllmProcess
 from prefdelta.recipe import ModelRef, Sampling, Server
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from prefdelta.core.models import LoadedModel
 
 
 @contextmanager
@@ -46,6 +50,8 @@ def opened_sampler(
         with VllmProcess(source, folder / LOG) as process:
             yield vllm_sampler(source, process, sampling, environment)
     else:
+        from prefdelta.generation.local import TransformersSampler  # here, as a server's answers need no torch
+
         yield TransformersSampler(load(source), sampling, environment)
 
 
@@ -61,7 +67,7 @@ def vllm_sampler(
         environment=environment,
         thinking=source.thinking,
         dialect="vllm",
-        tokenizer=load_tokenizer(source) if environment else None,
+        tokenizer=_tokenizer(source) if environment else None,
     )
 
 
@@ -75,8 +81,14 @@ def server_sampler(server: Server, sampling: Sampling, environment: Environment 
         environment=environment,
         thinking=server.thinking,
         dialect=server.dialect,
-        tokenizer=load_tokenizer(ModelRef(path=server.tokenizer)) if server.tokenizer else None,
+        tokenizer=_tokenizer(ModelRef(path=server.tokenizer)) if server.tokenizer else None,
     )
+
+
+def _tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
+    from prefdelta.core.models import load_tokenizer  # here, as most servers need none
+
+    return load_tokenizer(ref)
 
 
 def endpoint_of(server: Server) -> Endpoint:

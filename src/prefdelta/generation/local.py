@@ -13,12 +13,9 @@ from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Sample, Span
 from prefdelta.generation.decoding import Randomness, decode_batch
 from prefdelta.generation.dialogue import Dialogue
-from prefdelta.generation.request import Request
+from prefdelta.generation.request import GROUP_BATCHES, Request
 from prefdelta.generation.turn_end import TurnEnd
 from prefdelta.recipe import Sampling
-
-GROUP_BATCHES = 4
-"""So many batches in a row are a group: a turn's batches are cut anew within it, by length."""
 
 
 @dataclass

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from prefdelta.core.records import Item, Sample, digest
 
+GROUP_BATCHES = 4
+"""So many batches in a row of a model in memory are a group: a turn's batches are cut anew within it, by length."""
+
 
 @dataclass(frozen=True)
 class Request:

@@ -7,17 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from prefdelta.adapters.applied import applied
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import file_digest, replace_text
 from prefdelta.core.model_files import fingerprint
-from prefdelta.core.models import load
 from prefdelta.core.records import Item, Message, Sample, row_from
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.evaluation.judges.answers import Question, read_questions
 from prefdelta.evaluation.scoring import answer_text
 from prefdelta.generation.backends import server_sampler
-from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import Sampler, request_hash, requests_for
 from prefdelta.recipe import ModelRef, Sampling, Server
 
@@ -104,6 +101,11 @@ def write_answers(
                 list(questions.values()), lambda t: server_sampler(source, sampling(t), None), log, seed, weights
             )
         else:
+            # Here, as a server's answers need no torch.
+            from prefdelta.adapters.applied import applied
+            from prefdelta.core.models import load
+            from prefdelta.generation.local import TransformersSampler
+
             loaded = load(source)
             stack.enter_context(applied(loaded, adapter, 1.0))
             name = adapter.name if adapter else Path(source.path).name

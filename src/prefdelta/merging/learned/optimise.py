@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.merging.learned.data import Batch
+from prefdelta.merging.learned.report import LOG
 from prefdelta.merging.learned.scalarise import check_preference, gradient_weights
 from prefdelta.merging.learned.tasks import Task
 from prefdelta.recipe.learning import Learning
@@ -19,7 +20,6 @@ from prefdelta.training.checkpoints import Checkpoints
 from prefdelta.training.loop import AdamWOptions, Kept, Progress
 from prefdelta.training.loop import optimise as minimise
 
-LOG = "learning.jsonl"
 CHECKPOINTS = "checkpoints"
 
 

@@ -13,11 +13,12 @@ from prefdelta.core.jsonl import read_objects
 from prefdelta.core.names import markdown, one_line, public_name
 from prefdelta.evaluation.results import Result, Results
 from prefdelta.merging.learned.methods import LearnedMethod
-from prefdelta.merging.learned.optimise import LOG
 from prefdelta.merging.registry import Options
 from prefdelta.recipe.learning import Learning
 
 REPORT = "learning.json"
+LOG = "learning.jsonl"
+"""One line a step, written as it is taken."""
 
 
 class TaskReport(Result):

@@ -16,10 +16,8 @@ from prefdelta.core.model_files import local_folder
 from prefdelta.core.models import default_device, load_tokenizer, torch_dtype
 from prefdelta.core.records import Item, Sample
 from prefdelta.core.thoughts import after_thoughts, stray_thought
+from prefdelta.pairs.scoring.scores import REWARD_BATCHES
 from prefdelta.recipe import ModelRef
-
-GROUP_BATCHES = 16
-"""So many batches in a row are a group, within which they are cut by length."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class RewardScorer:
             raise PrefdeltaError(f"the reward model has {outputs} outputs; scoring.label {label} is none of them.")
         self._loaded = loaded
         self._batch_size = batch_size
-        self.together = GROUP_BATCHES * batch_size
+        self.together = REWARD_BATCHES * batch_size
         limit = int(getattr(loaded.model.config, "max_position_embeddings", 0) or 2**31)
         self._max_length = min(max_length or limit, limit)
         self._label = label if outputs > 1 else None

@@ -15,6 +15,9 @@ from prefdelta.core.shard import WHOLE, Shard
 
 SCORE_ROWS = "scores.jsonl"
 
+REWARD_BATCHES = 16
+"""So many of a reward model's batches in a row are a group, within which they are cut by length."""
+
 
 class SampleScorer(Protocol):
     """A way to score answers."""

@@ -10,7 +10,7 @@ from statistics import mean
 from prefdelta.core.jsonl import read_objects
 from prefdelta.core.records import Pair, read_rows, row_from
 from prefdelta.core.store import Store
-from prefdelta.evaluation.pair_margins import SCORER
+from prefdelta.evaluation.score_table import PAIR_MARGIN
 from prefdelta.recipe import Recipe
 from prefdelta.report.viewer.view import DomainView, PairSet
 
@@ -78,7 +78,7 @@ def _margins(domain: DomainView, tasks: set[str]) -> dict[str, dict[str, float]]
         for of_seed in domain.answers:
             rows = of_seed[column]
             for record in [rows[place] for place in places] if rows is not None else []:
-                if record.scorer == SCORER:
+                if record.scorer == PAIR_MARGIN:
                     by_pair.setdefault(record.item, []).append(record.extra["margin"])
         if by_pair:
             found[model.name] = {item: mean(values) for item, values in by_pair.items()}
