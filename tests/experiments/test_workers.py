@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments import run
 from prefdelta.experiments.execution import worker
@@ -28,19 +30,20 @@ from prefdelta.experiments.unit import Make
 from prefdelta.recipe import Recipe
 from whole_runs import hashes
 
+INTERRUPTED = "prefdelta: interrupted; run the same command again to continue."
+
 
 @pytest.fixture(scope="module")
 def recipe(small: dict[str, Any]) -> Recipe:
     domain = small["domains"]["search"]
     quick = {
         **domain,
-        "prompts": {**domain["prompts"], "count": 48},
+        "prompts": {**domain["prompts"], "count": 32},
         "training": {**domain["training"], "warmup_ratio": 0.0},
+        "benchmarks": [{**domain["benchmarks"][0], "validation": 8, "test": 8}],
     }
-    return Recipe(
-        **{**small, "controls": [], "baselines": ["joint", "sequential"], "domains": {"search": quick}},
-        evaluate_weak=False,
-    )
+    raw = {**small, "controls": [], "baselines": ["joint", "sequential"], "domains": {"search": quick}}
+    return Recipe(**{**raw, "merge": {"methods": ["average"], "scales": [1.0]}}, evaluate_weak=False)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +60,69 @@ def up_to_pairs(sequence: Path, root: Path) -> None:
     shutil.copy(sequence / RUN, root)
 
 
-def test_two_workers_leave_the_same_bytes(recipe: Recipe, sequence: Path, tmp_path: Path) -> None:
-    run_recipe(recipe, tmp_path / "run", workers=2)
-    assert hashes(tmp_path / "run") == hashes(sequence)
-    built = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
-    assert len([line for line in built if line["event"] == "built"]) > 10
-    before = (tmp_path / "run" / "journal.jsonl").read_text().count("built")
-    run_recipe(recipe, tmp_path / "run", workers=2)
-    assert (tmp_path / "run" / "journal.jsonl").read_text().count("built") == before
+def journal(root: Path, event: str) -> list[dict[str, Any]]:
+    entries = map(json.loads, (root / "journal.jsonl").read_text().splitlines())
+    return [entry for entry in entries if entry["event"] == event]
+
+
+def test_a_run_that_is_told_to_end_does_so_with_its_workers_and_others_leave_the_bytes_of_a_sequence(
+    recipe: Recipe, sequence: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    root = tmp_path / "run"
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    # A process and workers as a user has them, which import and unpickle all anew.
+    command = [sys.executable, "-m", "prefdelta", "run", tmp_path / "recipe.yaml", "-o", root, "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(root.glob("search/adapters/0/.*.partial")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert (process.returncode, told.splitlines()[-1]) == (128 + signal.SIGTERM, INTERRUPTED)
+    assert len(children) >= 2
+    deadline = time.monotonic() + 60  # multiprocessing's own helper ends when it sees that the others have
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "a child outlives the run"
+        time.sleep(0.05)
+    assert not (root / ".lock").exists()
+    request.getfixturevalue("forked_workers")
+    run_recipe(recipe, root, workers=2)
+    assert hashes(root) == hashes(sequence)
+    built = len(journal(root, "built"))
+    assert built > 10
+    run_recipe(recipe, root, workers=2)
+    assert len(journal(root, "built")) == built
+
+
+def test_a_run_in_one_process_that_is_interrupted_says_so(
+    recipe: Recipe, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, over = tmp_path / "run", threading.Event()
+    up_to_pairs(sequence, root)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+
+    def interrupt() -> None:
+        while not list(root.glob("search/adapters/0/.*.partial")):
+            if over.wait(0.01):
+                return
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(sys, "argv", ["prefdelta", "run", str(tmp_path / "recipe.yaml"), "-o", str(root)])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watch = threading.Thread(target=interrupt)
+    watch.start()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        over.set()
+        watch.join()
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err.splitlines()[-1] == INTERRUPTED
+    assert not (root / ".lock").exists()
+    assert not (root / "results.json").exists()
 
 
 @pytest.mark.usefixtures("forked_workers")
@@ -115,10 +173,9 @@ def test_an_unexpected_end_of_a_worker_reaches_the_user_as_itself(
     monkeypatch.setattr(worker, "plan_for", broken_plan(plan_for, make))
     with pytest.raises(PrefdeltaError, match=told):
         run_recipe(recipe, tmp_path / "run", workers=2)
-    journal = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
-    (failed,) = [entry for entry in journal if entry["event"] == "failed"]
+    (failed,) = journal(tmp_path / "run", "failed")
     assert failed["artifact"] == "search/prompts"
-    assert len([entry for entry in journal if entry["event"] == "lost"]) == (0 if make is divide else 3)
+    assert len(journal(tmp_path / "run", "lost")) == (0 if make is divide else 3)
     assert ("seven by nothing" in failed.get("traceback", "")) == (make is divide)
 
 
@@ -128,43 +185,8 @@ def test_the_journal_names_a_unit_that_failed_without_workers(
     monkeypatch.setattr(run, "plan_for", broken_plan(plan_for, divide))
     with pytest.raises(ZeroDivisionError):
         run_recipe(recipe, tmp_path / "run")
-    (failed,) = [
-        entry
-        for entry in map(json.loads, (tmp_path / "run" / "journal.jsonl").read_text().splitlines())
-        if entry["event"] == "failed"
-    ]
+    (failed,) = journal(tmp_path / "run", "failed")
     assert (failed["artifact"], failed["error"]) == ("search/prompts", "ZeroDivisionError: seven by nothing")
-
-
-@pytest.mark.parametrize(("number", "code", "count"), [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 1)])
-def test_a_run_that_is_told_to_end_does_so_with_all_its_workers(
-    recipe: Recipe, sequence: Path, tmp_path: Path, number: signal.Signals, code: int, count: int
-) -> None:
-    root = tmp_path / "run"
-    up_to_pairs(sequence, root)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    # A process of its own, not a fork: forks of a process that ran many other tests did not always hear the signal.
-    command = [sys.executable, "-m", "prefdelta", "run", tmp_path / "recipe.yaml", "-o", root, "--workers", str(count)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not list(root.glob("search/adapters/0/.*.partial")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.send_signal(number)
-    _, told = process.communicate(timeout=120)
-    assert (process.returncode, told.splitlines()[-1]) == (
-        code,
-        "prefdelta: interrupted; run the same command again to continue.",
-    )
-    assert len(children) >= (count if count > 1 else 0)
-    deadline = time.monotonic() + 60  # multiprocessing's own helper ends when it sees that the others have
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline, "a child outlives the run"
-        time.sleep(0.05)
-    assert not (root / ".lock").exists()
-    if number == signal.SIGTERM and count == 1:
-        run_recipe(recipe, root)
-        assert hashes(root) == hashes(sequence)
 
 
 def test_baselines_are_trained_on_all_pairs_and_reported(sequence: Path) -> None:
