@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -66,6 +67,16 @@ def _sendable(value: Any) -> Any:
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """Let tests with hostile texts fail as others do."""
     return _sendable((yield))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_to_collect() -> None:
+    """Keep what is there by now, a million objects of libraries, out of all later garbage collections.
+
+    A run collects garbage whenever it lets go of a model, which would take longer than the model's work.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
