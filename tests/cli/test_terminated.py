@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from lora_fixtures import random_update
+from prefdelta.adapters import AdapterInfo, write_adapter
 from prefdelta.core.records import Item, Pair, Sample, Span, write_rows
 from whole_runs import command_started
 
+MANY = 5_000
+MODULES = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(2) for name in "qo"]
 WAIT = 60  # seconds, on a machine with other work to do
 
 
@@ -61,6 +65,10 @@ def here(tmp_path: Path) -> Path:
         "answer questions.jsonl m -o out --server URL",
         "train pairs.jsonl --student micro:student -o out --set epochs=5000",
         "index corpus.jsonl -o out",
+        "pair many.jsonl chosen.jsonl rejected.jsonl -o out",
+        "merge x y -o out --method ties --rank 32",
+        "tune x y --base micro:student --items prompts.jsonl --split all -o out",
+        "learn x y --base micro:student --pairs pairs.jsonl -o out --set steps=5000",
     ],
     ids=lambda words: words.split()[0],
 )
@@ -71,6 +79,17 @@ def test_a_command_that_is_terminated_says_so_and_can_be_gone_on_with(
     if "corpus" in words:
         passages = (f'{{"id": "{n}", "text": "passage {n} {"of many words " * 40}"}}\n' for n in range(40_000))
         (here / "corpus.jsonl").write_text("".join(passages))
+    if "many" in words:
+        write_rows(
+            here / "many.jsonl", [Item(str(n), "t", ({"role": "user", "content": f"{n}?"},)) for n in range(MANY)]
+        )
+        for name, text in (("chosen", "4"), ("rejected", "5")):
+            write_rows(here / f"{name}.jsonl", [Sample(str(n), (Span(text),), "stop", 1) for n in range(MANY)])
+    if " x y " in words:
+        width, rank = (320, 64) if words.startswith("merge") else (64, 4)
+        for seed, name in enumerate("xy"):
+            updates = {module: random_update(seed, (width, width), rank, 0.01) for module in MODULES}
+            write_adapter(here / name, updates.items(), like=AdapterInfo(base_model="micro:student"))
     with silent_server() as (url, asked):
         process = command_started(*words.replace("URL", url).split(), told=here / "told")
         until = time.monotonic() + WAIT
