@@ -79,6 +79,14 @@ def _little_to_collect() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Generator[None]:
+    """What was written need not survive a power cut, which no test makes; a descriptor that is not open is an error."""
+    real, os.fsync = os.fsync, os.fstat  # type: ignore[assignment]
+    yield
+    os.fsync = real
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data that lies beside a checkout; tests that need it skip where it is absent."""

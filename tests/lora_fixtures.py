@@ -67,6 +67,8 @@ def save_lora(base: nn.Module, folder: Path, seed: int, *, size: float = 0.3, **
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
+    # The card that PEFT writes beside takes it as long as all the rest.
+    model.create_or_update_model_card = lambda folder: None  # type: ignore[method-assign]
     model.save_pretrained(folder)
     return dense_updates(model)
 

@@ -39,15 +39,29 @@ def save_three(model: Callable[[], nn.Module], folder: Path, targets: list[str])
     return [folder / f"a{seed}" for seed in range(3)]
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    tiny_qwen().save_pretrained(tmp_path / "base", max_shard_size="20KB")
-    return tmp_path / "base"
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen") / "base"
+    tiny_qwen().save_pretrained(folder, max_shard_size="20KB")
+    return folder
 
 
-@pytest.fixture
-def three(tmp_path: Path) -> list[Path]:
-    return save_three(tiny_qwen, tmp_path, ["q_proj", "down_proj"])
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return save_three(tiny_qwen, tmp_path_factory.mktemp("three"), ["q_proj", "down_proj"])
+
+
+@pytest.fixture(scope="module")
+def straight(base: Path, three: list[Path]) -> tuple[Path, list[Path]]:
+    return base, three
+
+
+@pytest.fixture(scope="module")
+def transposed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A base whose weights are stored transposed (Conv1D, one of them square; embedding), and adapters of all three."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    tiny_gpt2().save_pretrained(folder / "base")
+    return folder / "base", save_three(tiny_gpt2, folder, ["c_attn", "c_proj", "wte"])
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
@@ -125,29 +139,29 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
 
 
 @pytest.mark.parametrize("method", sorted(NAIVE))
-def test_weights_that_are_stored_transposed(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_gpt2().save_pretrained(tmp_path / "base")
-    adapters = save_three(tiny_gpt2, tmp_path, ["c_attn", "c_proj", "wte"])  # Conv1D, one of them square; embedding
+def test_weights_that_are_stored_transposed(
+    method: str, transposed: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, adapters = transposed
     small_blocks(monkeypatch, 3 * 24 * 5)
     monkeypatch.setattr(checkpoint, "BLOCK_ENTRIES", 24 * 7)
-    apply_merge(tmp_path / "base", adapters, tmp_path / "out", method=method, weights=WEIGHTS)
-    old, new = tensors(tmp_path / "base"), tensors(tmp_path / "out")
+    apply_merge(base, adapters, tmp_path / "out", method=method, weights=WEIGHTS)
+    old, new = tensors(base), tensors(tmp_path / "out")
     for module in updates(adapters):
         name = f"{module}.weight"
         torch.testing.assert_close(new[name].double(), expected(old[name].T, module, adapters, method, 1.0).T, **CLOSE)
 
 
 @pytest.mark.parametrize("method", ["ties", "della", "pico-ties", "knots-ties", "gam"])
-@pytest.mark.parametrize("model", [tiny_qwen, tiny_gpt2])
+@pytest.mark.parametrize("stored", ["straight", "transposed"])
 def test_the_block_sizes_do_not_matter(
-    method: str, model: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, stored: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model().save_pretrained(tmp_path / "base")
-    adapters = save_three(model, tmp_path, ["q_proj"] if model is tiny_qwen else ["c_attn"])
-    apply_merge(tmp_path / "base", adapters, tmp_path / "whole", method=method)
+    base, adapters = request.getfixturevalue(stored)
+    apply_merge(base, adapters, tmp_path / "whole", method=method)
     small_blocks(monkeypatch, 3 * 32 * 5)
     monkeypatch.setattr(checkpoint, "BLOCK_ENTRIES", 100)
-    apply_merge(tmp_path / "base", adapters, tmp_path / "blocks", method=method)
+    apply_merge(base, adapters, tmp_path / "blocks", method=method)
     whole, blocks = tensors(tmp_path / "whole"), tensors(tmp_path / "blocks")
     for name, value in whole.items():
         torch.testing.assert_close(blocks[name], value, rtol=1e-6, atol=1e-6)
