@@ -152,7 +152,7 @@ def test_a_killed_judgement_goes_on_where_it_was(tmp_path: Path) -> None:
         before = sum(server.requests.values())
         invoke(*words, tmp_path / "killed")
         assert sum(server.requests.values()) - before <= 120 - kept + 1  # and the one that was under way
-        invoke(*words, tmp_path / "whole")
+        invoke(*words, tmp_path / "whole", "--concurrency", "8")
     for name in ("games.jsonl", "records.jsonl", "opponent.jsonl", "questions.jsonl", "judged.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
