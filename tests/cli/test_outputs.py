@@ -144,7 +144,7 @@ def test_no_command_touches_a_folder_that_is_not_its_own(name: str, here: Path, 
     (here / "link").symlink_to(here / "mine")
     (here / "file").write_text("precious")
     before = state(here.parent)
-    targets = ["mine", "link", ".", "..", "/", str(here.parent), "file", "file/under", "in"]
+    targets = ["mine", "link", ".", "..", "/", str(here.parent), "file", "file/under", "in", "new/sub/..", "~/out", "~nobody"]
     for target in targets:
         overwrite = [] if name == "run" else ["--overwrite"]
         code, told = command(*FOLDERS[name], target, *overwrite)
@@ -234,7 +234,7 @@ def test_of_two_commands_at_one_output_the_second_is_refused(here: Path, command
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"in\n"
-        for name in ("pair", "score", "merge", "judge"):
+        for name in ("pair", "score", "merge", "judge", "run"):
             code, told = command(*FOLDERS[name], "out")
             assert (code, "another process is at work in out" in told) == (2, True), told
     finally:

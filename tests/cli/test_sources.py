@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,27 @@ def test_what_cannot_be_read_is_told_with_the_setting_that_reads_it(
         assert not (tmp_path / "out").exists()
     with pytest.raises(PrefdeltaError, match="unknown key 'fromat'; did you mean 'format'"):
         _run("sample", "micro:ash-weak", sources["table"][0], "-o", tmp_path / "out", "--set", "prompts.fromat=x")
+
+
+@pytest.mark.parametrize("name", ["loop", "pipe", "~nobody-at-all/x", "/dev/zero"])
+def test_what_is_no_file_is_told_in_a_sentence(
+    name: str, tmp_path: Path, sources: dict[str, tuple[Path, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    os.mkfifo("pipe")
+    known, settings = sources["alpaca"]
+    for words in (
+        ("run", name, "--dry-run"),
+        ("verify", name),
+        ("view", name, "-o", "out"),
+        ("pair", name, known, known, "-o", "out"),
+        ("score", known, name, "-o", "out", "--set", "scorer=exact-match", *settings),
+        ("evaluate", "micro:student", name, "-o", "out"),
+        ("evaluate", "micro:student", known, "-o", "out", "--corpus", name),
+        ("train", name, "--student", "micro:student", "-o", "out"),
+        ("index", name, "-o", "out"),
+    ):
+        with pytest.raises(PrefdeltaError):
+            _run(*words)
+    assert not Path("out").exists()

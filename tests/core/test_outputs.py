@@ -94,6 +94,8 @@ def test_an_output_is_no_link_no_input_and_not_where_the_user_stands(
         (here, "current folder"),
         (Path("/"), "current folder"),
         (Path("sub/../.."), "current folder"),
+        (Path("new/sub/.."), "ends in"),
+        (Path("~/out"), "begins with"),
         (home, "home folder"),
         (tmp_path / "home", "home folder"),
         (real, "would replace the input"),

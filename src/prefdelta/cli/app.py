@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from threading import Timer
@@ -75,6 +75,7 @@ def main() -> None:
     """Entry point: a user's mistake is one sentence on stderr and exit code 2, never a traceback."""
     # The run has its own progress display; what the libraries say meanwhile would tear it apart.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     terminated = False
 
@@ -86,6 +87,7 @@ def main() -> None:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         words = sys.argv[1:]
+        _check_words(words)
         told = () if words[:1] and words[0] in _RUNS else words
         with warnings.catch_warnings(), interrupts_heard(), invoked(told):
             _warn_in_words()
@@ -97,7 +99,7 @@ def main() -> None:
 
         if refusal(error) is None:
             raise
-        _fail(f"cannot write {error.filename or 'the output'}: {error.strerror}.", 2)
+        _fail(f"cannot read or write {error.filename or 'the output'}: {error.strerror}.", 2)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
             code = _TERMINATED if terminated else _INTERRUPTED
@@ -128,6 +130,18 @@ def _warn_in_words() -> None:
             others(message, category, filename, lineno, file, line)
 
     warnings.showwarning = told
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse what no manifest can tell.
+
+    Raises:
+        PrefdeltaError: a word is no UTF-8 text.
+    """
+    for word in words:
+        if any("\udc80" <= letter <= "\udcff" for letter in word):
+            shown = os.fsencode(word).decode("utf-8", "replace")
+            raise PrefdeltaError(f"{shown!r} is not UTF-8 text; rename the file.")
 
 
 def _fail(message: str, code: int) -> None:

@@ -52,7 +52,7 @@ def view(
         return
     if output is None:
         raise PrefdeltaError("name the folder to write with --output, or show a run at work with --live.")
-    shown = [_here(place, cache) for place in (run, other) if place]
+    shown = [_here(place, cache) for place in (run, other) if place is not None]
     # An earlier viewer may lie in a run and be replaced; what the run itself made has a key.
     made = [folder for root in shown for folder in artifact_folders(root) if "key" in (read_manifest(folder) or {})]
     check_output(output, inputs=[*shown, *made], overwrite=overwrite)

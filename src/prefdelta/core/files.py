@@ -60,14 +60,19 @@ def concatenate(path: Path, parts: Iterable[Path]) -> None:
 def exists(path: str) -> bool:
     """Whether a file or folder is there; no name is too long, and no ``~user`` unknown, to be asked about."""
     try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError):
+        return expanded(path).exists()
+    except OSError:
         return False
+
+
+def expanded(path: Path | str) -> Path:
+    """A path whose ``~`` is the home folder; that of a user whom nobody knows stays as it is, and leads nowhere."""
+    return Path(os.path.expanduser(path))
 
 
 def cache_folder() -> Path:
     """Where models and copies of runs are kept: ``PREFDELTA_CACHE``, else ``prefdelta`` in ``XDG_CACHE_HOME`` or
     ``~/.cache``."""
     if own := os.environ.get("PREFDELTA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "prefdelta"
+        return expanded(own)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prefdelta"

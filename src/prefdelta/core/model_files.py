@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefdelta.core.embedded import EMBEDDED, model_path
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import exists, file_digest
+from prefdelta.core.files import exists, expanded, file_digest
 from prefdelta.core.records import digest
 from prefdelta.core.reference import ModelRef
 
@@ -21,7 +21,7 @@ def local_folder(ref: ModelRef) -> Path | None:
     if ref.path.startswith(EMBEDDED):
         return model_path(ref.path.removeprefix(EMBEDDED))
     if exists(ref.path):
-        return Path(ref.path).expanduser()
+        return expanded(ref.path)
     if ref.path.startswith(("/", ".", "~")) or ref.path.count("/") > 1:
         raise PrefdeltaError(f"no model folder at {ref.path}.")
     return None

@@ -63,7 +63,7 @@ def check_place(target: Path, inputs: Collection[Path | str] = ()) -> None:
     prefdelta wrote, which would no longer be whole.
 
     Raises:
-        PrefdeltaError: as :func:`check_output`, whatever the output holds.
+        PrefdeltaError: as :func:`check_output`, whatever the output holds; or its name is a way up, or a ``~``.
     """
     with _told(target):
         if target.is_symlink():
@@ -72,6 +72,12 @@ def check_place(target: Path, inputs: Collection[Path | str] = ()) -> None:
         for what, folder in (("current folder", Path.cwd()), ("home folder", Path.home().resolve())):
             if place == folder or place in folder.parents:
                 raise PrefdeltaError(f"the output {target} is the {what} or a parent of it; name a folder in it.")
+        if target.name == "..":
+            raise PrefdeltaError(f"the output {target} ends in '..'; name the folder itself.")
+        if target.parts[:1] and target.parts[0].startswith("~"):
+            raise PrefdeltaError(
+                f"the output {target} begins with '~', which no shell expanded; write the home folder out."
+            )
         for parent in place.parents:
             if (parent / MANIFEST).is_file() and read_manifest(parent):
                 raise PrefdeltaError(f"the output {target} lies in {parent}, which prefdelta wrote; choose another.")
@@ -156,7 +162,7 @@ def locked(target: Path, lock: Path | None = None) -> Iterator[None]:
     Raises:
         PrefdeltaError: another process holds it, or nothing can be written there.
     """
-    path = lock or target.parent / f".{target.name}.lock"
+    path = lock or _lock(target)
     with _told(target, every=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path, target)
@@ -166,6 +172,22 @@ def locked(target: Path, lock: Path | None = None) -> Iterator[None]:
         if os.fstat(descriptor).st_size == 0:  # else it is no lock of ours
             path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def check_free(target: Path) -> None:
+    """Refuse a place where another process is making a folder with :func:`staged_folder`.
+
+    Raises:
+        PrefdeltaError: one is.
+    """
+    path = _lock(target)
+    if path.exists():
+        with locked(target):
+            pass
+
+
+def _lock(target: Path) -> Path:
+    return target.parent / f".{target.name}.lock"
 
 
 def _acquire(path: Path, target: Path) -> int:

@@ -24,6 +24,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.manifests import asked_by, damage, foreign_files, read_manifest, seal, versions
 from prefdelta.core.names import list_names
 from prefdelta.core.outputs import (
+    check_free,
     check_output,
     discard_working,
     locked,
@@ -217,8 +218,10 @@ class Store:
         """Hold the run directory, so that no second process writes to it; the lock ends with the process.
 
         Raises:
-            PrefdeltaError: another process holds it, or the directory cannot be written.
+            PrefdeltaError: another process holds it, or is about to put a folder of its own there, or the directory
+                cannot be written.
         """
+        check_free(self.root)
         return locked(self.root, self.root / LOCK)
 
     def log(self, **entry: Any) -> None:

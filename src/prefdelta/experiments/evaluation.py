@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefdelta import micro
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.records import Record, read_rows, write_rows
 from prefdelta.core.shard import WHOLE, Shard, group_count
@@ -161,7 +162,7 @@ def _compare(
             f"benchmark {benchmark.name!r} is made of pairs, whose probabilities a server does not tell; "
             "evaluate it with the model's files."
         )
-    file = Path(settings.path).expanduser() if settings.path else held_out[settings.held_out or ""]
+    file = expanded(settings.path) if settings.path else held_out[settings.held_out or ""]
     pairs = benchmark_pairs(benchmark, split, file)
     if not pairs:
         return []

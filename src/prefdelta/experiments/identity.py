@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import exists, file_digest
+from prefdelta.core.files import exists, expanded, file_digest
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.records import digest
 from prefdelta.evaluation.lm_eval.loading import identity as task_identity
@@ -64,15 +64,20 @@ def path_digest(path: str) -> str:
     """The hash of a file's bytes, or of all files in a folder.
 
     Raises:
-        PrefdeltaError: nothing is there.
+        PrefdeltaError: nothing is there, or it cannot be read.
     """
-    where = Path(path)
-    if where.is_file():
-        return file_digest(where)
-    if where.is_dir():
-        return digest(
-            {str(file.relative_to(where)): file_digest(file) for file in sorted(where.rglob("*")) if file.is_file()}
-        )
+    where = expanded(path)
+    try:
+        if where.is_file():
+            return file_digest(where)
+        if where.is_dir():
+            return digest(
+                {str(file.relative_to(where)): file_digest(file) for file in sorted(where.rglob("*")) if file.is_file()}
+            )
+    except OSError as error:
+        raise PrefdeltaError(f"cannot read {error.filename or path}: {error.strerror}.") from error
+    if exists(path):
+        raise PrefdeltaError(f"{path} is a pipe or a device, which can be read only once; name a file or a folder.")
     raise PrefdeltaError(f"{path} does not exist; name a file or a folder that does.")
 
 

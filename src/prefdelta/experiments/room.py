@@ -7,13 +7,12 @@ file that is large. The rest is looked at when it is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefdelta.agent import protocol_of
 from prefdelta.core.chat import prompts_ids
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import exists
+from prefdelta.core.files import exists, expanded
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.records import Item
 from prefdelta.core.reference import ModelRef
@@ -118,4 +117,4 @@ def is_here(questions: Questions) -> bool:
         return True
     if questions.format == "huggingface" or not exists(questions.source):
         return False
-    return Path(questions.source).expanduser().stat().st_size <= _LARGE
+    return expanded(questions.source).stat().st_size <= _LARGE

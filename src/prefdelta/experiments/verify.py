@@ -29,7 +29,7 @@ def verify(folder: Path, progress: Callable[[int, int], None]) -> tuple[int, lis
     Raises:
         PrefdeltaError: nothing in ``folder`` was written by prefdelta.
     """
-    root = next((place for place in (folder, *folder.resolve().parents) if (place / RUN).is_file()), None)
+    root = next((place for place in (folder, *Path(os.path.realpath(folder)).parents) if (place / RUN).is_file()), None)
     found = list(_run_damage(folder)) if root == folder else []
     folders = artifact_folders(folder)
     if root is not None and root != folder:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefdelta import micro
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.records import Item, Message, read_rows
 from prefdelta.generation.datasets import alpaca_eval, gsm8k, mmlu_pro
 from prefdelta.generation.datasets import huggingface as hub
@@ -80,7 +81,7 @@ def _bare(questions: Questions, count: int | None) -> list[Item]:
     elif layout == "alpaca-eval":
         items, split_already = alpaca_eval.items(Path(source)), False
     else:
-        items, split_already = read_rows(Path(source).expanduser(), Item), False
+        items, split_already = read_rows(expanded(source), Item), False
     return list(items) if split_already else _part(items, questions)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
-from prefdelta.core.files import concatenate, replace_text, write_json
+from prefdelta.core.files import concatenate, expanded, replace_text, write_json
 from prefdelta.core.records import Item, Sample, read_rows, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.shard import WHOLE, Shard
@@ -133,7 +133,7 @@ def import_responses(imported: Imported, items: Sequence[Item]) -> list[Sample]:
     Raises:
         PrefdeltaError: the file cannot be read, answers an item twice, or answers none of the items.
     """
-    path = Path(imported.path).expanduser()
+    path = expanded(imported.path)
     samples = read_answers(path, imported.format, imported.system)
     thought = sum(map(stray_thought, samples))
     if thought:
@@ -163,7 +163,7 @@ def load_answers(path: Path, items: Sequence[Item], system: str | None = None) -
     Raises:
         PrefdeltaError: as :func:`import_responses`.
     """
-    layout = answer_layout(path.expanduser())
+    layout = answer_layout(expanded(path))
     if layout == "samples":
         return read_rows(path, Sample)
     return import_responses(Imported(path=str(path), format=layout, system=system), items)

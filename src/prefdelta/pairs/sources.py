@@ -12,6 +12,7 @@ from typing import Any
 
 from prefdelta.core.compression import suffix_of
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import lines_of, parse_json, read_json
 
 
@@ -36,7 +37,7 @@ def read_source(source: Path, split: str | None = None) -> Iterator[SourceRow]:
     Raises:
         PrefdeltaError: the file as a whole cannot be read, or is of none of these kinds.
     """
-    source = source.expanduser()
+    source = expanded(source)
     suffix = suffix_of(source)
     if source.is_dir():
         yield from _columnar(_saved(source, split), "row")

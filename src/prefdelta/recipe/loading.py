@@ -42,6 +42,8 @@ def load_recipe(
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise PrefdeltaError(f"the recipe {path} is no file; name a YAML file.")
     try:
         with path.open("rb") as handle:
             content = handle.read(MAX_BYTES + 1)

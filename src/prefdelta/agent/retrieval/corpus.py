@@ -12,6 +12,7 @@ import numpy as np
 
 from prefdelta.core.compression import suffix_of
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import read_json, read_objects
 from prefdelta.core.records import Document, digest, row_from, to_json
 
@@ -33,7 +34,7 @@ def load_corpus(spec: str) -> list[Document]:
         from prefdelta import micro  # here, because the embedded tasks are themselves built with Bm25Index
 
         return micro.corpus()
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     if suffix_of(path) not in (".jsonl", ".json"):
         raise PrefdeltaError(
             f"unknown corpus {spec!r}; give micro:corpus or the path of a .jsonl or .json file of documents."

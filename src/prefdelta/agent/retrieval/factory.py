@@ -18,7 +18,7 @@ from prefdelta.agent.retrieval.http import HttpRetriever
 from prefdelta.agent.retrieval.retriever import Retriever
 from prefdelta.core.config import Config
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import write_json
+from prefdelta.core.files import expanded, write_json
 from prefdelta.core.records import Document
 from prefdelta.core.registry import NoOptions, Registry, find_configured
 from prefdelta.recipe import Search
@@ -73,7 +73,7 @@ def open_retriever(search: Search) -> Retriever:
 def _usual(corpus: str) -> str:
     if corpus.startswith(("http://", "https://")):
         return "server"
-    return "index" if Path(corpus).expanduser().is_dir() else "bm25"
+    return "index" if expanded(corpus).is_dir() else "bm25"
 
 
 @retriever("bm25")
@@ -85,14 +85,14 @@ def _bm25(search: Search, options: NoOptions) -> Retriever:
 @retriever("server")
 def _server(search: Search, options: NoOptions) -> Retriever:
     """A server that speaks Search-R1's protocol."""
-    cache = Path(search.cache).expanduser() if search.cache else None
+    cache = expanded(search.cache) if search.cache else None
     return HttpRetriever(search.corpus, top_k=search.top_k, max_words=search.max_words, cache=cache)
 
 
 @retriever("index")
 def _index(search: Search, options: NoOptions) -> Retriever:
     """A folder that ``prefdelta index`` made."""
-    folder = Path(search.corpus).expanduser()
+    folder = expanded(search.corpus)
     about = _about(folder)
     if about["kind"] == "bm25":
         return Bm25Index.open(folder, top_k=search.top_k, max_words=search.max_words)

@@ -15,6 +15,7 @@ from typing import Any
 
 from prefdelta.core.compression import suffix_of
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import read_json, read_objects
 from prefdelta.generation.datasets import mmlu_pro as mmlu_pro_files
 from prefdelta.generation.datasets.choices import letters, with_options
@@ -169,7 +170,7 @@ def _subjects(data: str | None) -> Iterator[tuple[str, Sequence[Row]]]:
         for subject in datasets.get_dataset_config_names("lukaemon/bbh"):
             yield subject, list(datasets.load_dataset("lukaemon/bbh", subject, split="test"))
         return
-    path = Path(data).expanduser()
+    path = expanded(data)
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise PrefdeltaError(f"{data} holds no .json file of BIG-Bench Hard.")
@@ -179,7 +180,7 @@ def _subjects(data: str | None) -> Iterator[tuple[str, Sequence[Row]]]:
 
 def _rows(data: str | None, hub: str, config: str | None, split: str) -> Iterable[Row]:
     if data is not None:
-        return _local(Path(data).expanduser())
+        return _local(expanded(data))
     import datasets
 
     return datasets.load_dataset(hub, config, split=split)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from prefdelta.core.files import write_json
+from prefdelta.core.files import expanded, write_json
 from prefdelta.core.records import Pair, Record, read_rows
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.store import Artifact
@@ -255,7 +255,7 @@ class _Measuring:
         found: list[Pair] = []
         for benchmark in domain.asked:
             if (about := benchmark.pairs) is not None:
-                file = Path(about.path).expanduser() if about.path else held_out[about.held_out or ""]
+                file = expanded(about.path) if about.path else held_out[about.held_out or ""]
                 found += benchmark_pairs(benchmark, "validation", file)
         if found:
             return found

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prefdelta.core.files import expanded
 from prefdelta.core.model_files import fingerprint
 from prefdelta.experiments.identity import path_digest, portable
 from prefdelta.experiments.unit import Externals, Make, Unit, Work
@@ -60,7 +61,7 @@ class SuiteContext:
 
     def file(self, name: str) -> Path:
         """A file under the recipe's data root."""
-        return Path(self.recipe.data).expanduser() / name
+        return expanded(self.recipe.data) / name
 
     def file_externals(self, names: tuple[str, ...]) -> Externals:
         """The hashes of files under the data root, by name."""

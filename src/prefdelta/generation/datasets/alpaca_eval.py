@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import read_json
 from prefdelta.core.records import Finish, Item, Sample, Span, digest
 
@@ -19,7 +20,7 @@ def load(path: Path, columns: Sequence[str] = ("instruction", "output")) -> list
     Raises:
         PrefdeltaError: the file cannot be read, holds no list, or an entry lacks one of the columns.
     """
-    rows = read_json(path.expanduser())
+    rows = read_json(expanded(path))
     if not isinstance(rows, list):
         raise PrefdeltaError(f"{path} is no AlpacaEval file: it holds no list of entries.")
     for number, row in enumerate(rows):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import read_objects
 from prefdelta.core.records import Item, Sample, Score, Span, digest
 
@@ -20,7 +21,7 @@ def load(path: Path) -> list[dict[str, Any]]:
         PrefdeltaError: the file cannot be read, or a line has no question and ground truth.
     """
     rows = []
-    for number, row in read_objects(path.expanduser()):
+    for number, row in read_objects(expanded(path)):
         missing = [name for name in ("question", "ground_truth") if name not in row]
         if missing:
             raise PrefdeltaError(f"{path}, line {number}: no {missing[0]!r}; it holds no GSM8K example solutions.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.files import expanded
 from prefdelta.core.records import Item
 from prefdelta.generation.datasets.choices import letters, with_options
 from prefdelta.recipe import Questions
@@ -39,7 +40,7 @@ def _rows(questions: Questions) -> tuple[Any, bool]:
     # Here and not above, because importing it takes seconds that every other command would pay as well.
     import datasets
 
-    path = Path(questions.source).expanduser()
+    path = expanded(questions.source)
     split = _split(questions)
     try:
         if path.is_file():

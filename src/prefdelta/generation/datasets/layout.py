@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from prefdelta.core.compression import suffix_of
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import exists
+from prefdelta.core.files import exists, expanded
 from prefdelta.core.jsonl import read_json, read_objects
 from prefdelta.core.names import list_names
 
@@ -32,7 +32,7 @@ def question_layout(source: str) -> Published | Literal["items"]:
         PrefdeltaError: there is no such file, it cannot be read, or it is in none of the layouts; the message says
             which setting reads it.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir() or path.suffix in _TABLES:
         raise PrefdeltaError(f"{source} is a data set; {_DATA_SET}.")
     if not exists(source):

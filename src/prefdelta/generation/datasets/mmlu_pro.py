@@ -11,6 +11,7 @@ from typing import Any, TypedDict, cast
 
 from prefdelta.core.compression import read_member
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import parse_json, read_json
 from prefdelta.core.records import Finish, Item, Sample, Span
 from prefdelta.generation.datasets.choices import with_options
@@ -37,7 +38,7 @@ def load(path: Path) -> list[Entry]:
     Raises:
         PrefdeltaError: the file cannot be read, or an entry lacks a column.
     """
-    path = path.expanduser()
+    path = expanded(path)
     entries = _zipped(path) if path.suffix == ".zip" else read_json(path)
     if not isinstance(entries, list) or not entries:
         raise PrefdeltaError(f"{path} is no MMLU-Pro output file: it holds no list of entries.")

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from prefdelta.agent import Environment
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.files import expanded
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.names import public_name
 from prefdelta.core.records import Item, Pair, digest, read_rows
@@ -112,7 +113,7 @@ def questioning(
     if by == "pairs":
         if pairs is None or items:
             raise PrefdeltaError("choosing by pairs takes a file of preference pairs, and no items.")
-        read = list(read_rows(Path(pairs).expanduser(), Pair))[:count]
+        read = list(read_rows(expanded(pairs), Pair))[:count]
         if len(read) < 2:
             raise PrefdeltaError(f"a comparison takes at least 2 pairs of {pairs}, not {len(read)}.")
         return AskedPairs(Path(pairs), read)

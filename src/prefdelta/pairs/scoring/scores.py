@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import replace_text
+from prefdelta.core.files import expanded, replace_text
 from prefdelta.core.records import Item, Sample, Score, digest, read_rows, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.shard import WHOLE, Shard
@@ -104,7 +104,7 @@ def import_scores(path: Path, samples: Sequence[Sample]) -> list[Score]:
         PrefdeltaError: the file cannot be read, scores an answer twice, or lacks one.
     """
     found: dict[tuple[str, int], Score] = {}
-    for row in read_rows(path.expanduser(), Score):
+    for row in read_rows(expanded(path), Score):
         if (row.item, row.index) in found:
             raise PrefdeltaError(f"{path} scores the answer {row.index} to {row.item!r} twice; keep one.")
         found[row.item, row.index] = row
