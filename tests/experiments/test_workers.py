@@ -73,7 +73,7 @@ def test_a_run_that_is_told_to_end_does_so_with_its_workers_and_others_leave_the
     # A process and workers as a user has them, which import and unpickle all anew.
     command = [sys.executable, "-m", "prefdelta", "run", tmp_path / "recipe.yaml", "-o", root, "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not list(root.glob("search/adapters/0/.*.partial")):
+    while not list(root.glob("search/responses/*/manifest.json")):  # before any worker imports what trains
         assert process.poll() is None
         time.sleep(0.02)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
