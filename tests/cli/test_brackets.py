@@ -95,3 +95,18 @@ def test_tables_and_progress_print_letters(capsys: pytest.CaptureFixture[str], t
         display.start(text)
         display.tell(text)
     assert capsys.readouterr().out.count(text) >= 2
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\x1b]0;title\x07", "a\x08b", "\u202egnp.exe", "c\x9b31m"])
+def test_control_characters_in_names_are_spelt_out(name: str, tmp_path: Path, command: Command) -> None:
+    _adapter(tmp_path / name)
+    (tmp_path / name / "rows.jsonl").write_text("{")
+    shown = name.encode("unicode_escape").decode()
+    for words in (
+        ("inspect", name),
+        ("merge", name, "-o", f"{name}/out"),
+        ("import", f"{name}/rows.jsonl", "-o", "x.jsonl"),
+    ):
+        _, told = command(*words)
+        assert shown in told.replace("\n", ""), told
+        assert not [letter for letter in told if not (letter.isprintable() or letter == "\n")], told

@@ -144,7 +144,20 @@ def test_no_command_touches_a_folder_that_is_not_its_own(name: str, here: Path, 
     (here / "link").symlink_to(here / "mine")
     (here / "file").write_text("precious")
     before = state(here.parent)
-    targets = ["mine", "link", ".", "..", "/", str(here.parent), "file", "file/under", "in", "new/sub/..", "~/out", "~nobody"]
+    targets = [
+        "mine",
+        "link",
+        ".",
+        "..",
+        "/",
+        str(here.parent),
+        "file",
+        "file/under",
+        "in",
+        "new/sub/..",
+        "~/out",
+        "~x",
+    ]
     for target in targets:
         overwrite = [] if name == "run" else ["--overwrite"]
         code, told = command(*FOLDERS[name], target, *overwrite)

@@ -19,6 +19,7 @@ import typer
 from prefdelta.cli.help import Commands
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.invocation import invoked
+from prefdelta.core.names import visible
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _RUNS = ("run", "demo", "real")  # their folders hold a recipe, which tells more than a command
@@ -125,7 +126,7 @@ def _warn_in_words() -> None:
         line: str | None = None,
     ) -> None:
         if issubclass(category, PrefdeltaWarning):
-            print(f"prefdelta: warning: {message}", file=sys.stderr)
+            print(f"prefdelta: warning: {visible(str(message))}", file=sys.stderr)
         else:
             others(message, category, filename, lineno, file, line)
 
@@ -145,5 +146,5 @@ def _check_words(words: Sequence[str]) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"prefdelta: {message}", file=sys.stderr)
+    print(f"prefdelta: {visible(message)}", file=sys.stderr)
     raise SystemExit(code)

@@ -27,6 +27,14 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\*\[\]<>|&~$!#])", r"\\\1", one_line(text))
 
 
+def visible(text: str) -> str:
+    """A text for a terminal: what would steer it, or turn the direction of what follows, is spelt out."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def list_names(names: Sequence[str], limit: int = 3) -> str:
     """The first names, and how many more there are."""
     more = len(names) - limit

@@ -5,16 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from prefdelta.core.names import visible
 
 _QUIET = 30.0  # seconds between plain lines
 
 
+class _Terminal(Console):
+    """A console that nobody's text steers."""
+
+    def render_str(self, text: str, **style: Any) -> Text:
+        return super().render_str(visible(text), **style)
+
+
 def terminal(*, stderr: bool = False) -> Console:
-    """Where commands print. Brackets and colons in what users call things are letters, and no markup."""
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    """Where commands print. Brackets, colons and control characters in what users call things are letters."""
+    return _Terminal(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 class Display:
