@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import html
 import json
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
+from prefdelta.core.http import one_line, without
 from prefdelta.generation.completion import Completion, Refusal, read_completion, read_failure
 
 
@@ -173,3 +177,21 @@ def test_a_key_that_the_server_repeats_is_blotted_out() -> None:
         body(None, key),
     ):
         assert "sk-0" not in repr(read_completion(received, secret=key))
+
+
+def test_a_key_is_blotted_out_in_every_spelling() -> None:
+    key = 'sk-0123+4/5"6&7=89'
+    spelt = [quote(key, safe=""), quote_plus(key).lower(), json.dumps(key)[1:-1], html.escape(key), key.encode().hex()]
+    spelt += [f"{key[:7]}\n   {key[7:]}", key.upper(), key.replace("/", "\\/")]
+    for user in ("", "u:", "me:", "Bearer "):
+        spelt += [
+            base64.b64encode(f"{user}{key}".encode()).decode(),
+            base64.urlsafe_b64encode(f"{user}{key}x".encode()).decode(),
+        ]
+    for spelling in spelt:
+        told = without(f"before {spelling} after", key)
+        assert told.startswith("before "), told
+        assert "***" in told, told
+        assert len(told) <= len("before  after") + 16, told
+        assert "***" in one_line(f"{spelling}", secret=key)
+    assert without("an EMPTY answer of 0x", "x") == "an EMPTY answer of 0***"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import html
+import json
 import queue
+import re
 import ssl
 import threading
 import zlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -126,8 +131,34 @@ def one_line(text: str | bytes, most: int = 200, *, secret: str | None = None) -
 
 
 def without(text: str, secret: str | None) -> str:
-    """The text with a secret blotted out."""
-    return text.replace(secret, "***") if secret else text
+    """The text with a secret blotted out, in whatever spelling servers repeat it."""
+    if not secret:
+        return text
+    squeezed = re.sub(f"{_BROKEN}+", "", text).lower()
+    for spelling in _spellings(secret):
+        if spelling.lower() in squeezed:
+            text = re.sub(f"{_BROKEN}*".join(map(re.escape, spelling)), "***", text, flags=re.IGNORECASE)
+    return text
+
+
+_BROKEN = r"[\s\x00-\x1f]"
+"""What may stand between the letters of a secret that is broken into lines."""
+_LONG = 8
+"""Characters from which on a secret is looked for in other spellings; those of a shorter one mean nothing."""
+
+
+@cache
+def _spellings(secret: str) -> list[str]:
+    """A secret as it is, escaped for a URL, HTML or JSON, in hexadecimal and in base64."""
+    if len(secret) < _LONG:
+        return [secret]
+    written = secret.encode()
+    found = {secret, quote(secret, safe=""), html.escape(secret), json.dumps(secret)[1:-1], written.hex()}
+    for before in range(3):  # base64 takes three bytes at a time, so that what lies before decides how it begins
+        coded = base64.b64encode(bytes(before) + written).decode()
+        inner = coded[-(-before * 8 // 6) : (before + len(written)) * 8 // 6]
+        found |= {inner, inner.translate(str.maketrans("+/", "-_"))}
+    return sorted(found | {spelling.replace("/", r"\/") for spelling in found}, key=len, reverse=True)
 
 
 def well_formed(text: str) -> str:

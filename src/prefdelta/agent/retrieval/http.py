@@ -102,7 +102,7 @@ class HttpRetriever:
                 continue
             if response.status_code == 200:
                 return response.content
-            reason = f"HTTP {response.status_code} {response.reason_phrase}"
+            reason = f"HTTP {response.status_code} {one_line(response.reason_phrase)}"
             if 300 <= response.status_code < 400:
                 reason = (
                     f"it redirects to {one_line(response.headers.get('location', 'nowhere'))}, where no text is sent"
