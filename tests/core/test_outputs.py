@@ -50,7 +50,7 @@ def test_nothing_that_others_wrote_is_replaced(tmp_path: Path, name: str) -> Non
     target = tmp_path / "out"
     (target / name).parent.mkdir(parents=True)
     (target / name).write_text('{"files": {}, "content": "x"}')
-    with pytest.raises(PrefdeltaError, match="did not write"), staged_folder(target, overwrite=True):
+    with pytest.raises(PrefdeltaError, match=r"did not write|not prefdelta's"), staged_folder(target, overwrite=True):
         pass
     assert (target / name).read_text() == '{"files": {}, "content": "x"}'
 
@@ -178,6 +178,32 @@ def test_two_processes_never_make_one_output(tmp_path: Path) -> None:
     assert second.stdout == ""
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "in\n"
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["flipped", "torn", "null", "deep", "empty"])
+def test_a_folder_whose_manifest_is_damaged_is_not_replaced_and_is_told(tmp_path: Path, kind: str) -> None:
+    manifest = ours(tmp_path / "out") / "manifest.json"
+    whole = manifest.read_bytes()
+    bad = {
+        "flipped": whole.replace(b"2", b"3", 1),
+        "torn": whole[:50],
+        "null": b"null",
+        "deep": b"[" * 10**5,
+        "empty": b"",
+    }
+    manifest.write_bytes(bad[kind])
+    with pytest.raises(PrefdeltaError, match=r"manifest\.json is damaged"):
+        check_output(tmp_path / "out", overwrite=True)
+
+
+def test_progress_whose_key_is_damaged_is_not_gone_on_with(tmp_path: Path) -> None:
+    working = tmp_path / ".out.partial"
+    working.mkdir()
+    (working / ".key").write_bytes(b"\xff\xfe")
+    (working / "half").write_text("half")
+    with staged_folder(tmp_path / "out", key="k") as staging:
+        assert names(staging) == [".key"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_a_lock_never_removes_a_file_of_somebody_elses(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -50,6 +51,11 @@ def check_output(target: Path, *, inputs: Collection[Path | str] = (), overwrite
         if not any(target.iterdir()):
             return
         foreign = foreign_files(target)
+    if MANIFEST in foreign:
+        raise PrefdeltaError(
+            f"{target / MANIFEST} is damaged or not prefdelta's, so that nothing tells whose the files beside it are; "
+            "move the folder elsewhere, or choose another."
+        )
     if foreign:
         raise PrefdeltaError(
             f"{target} holds files that prefdelta did not write ({list_names(foreign)}); choose another folder."
@@ -169,7 +175,8 @@ def locked(target: Path, lock: Path | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.fstat(descriptor).st_size == 0:  # else it is no lock of ours
+        held = os.fstat(descriptor)
+        if stat.S_ISREG(held.st_mode) and held.st_size == 0:  # else it is no lock of ours
             path.unlink(missing_ok=True)
         os.close(descriptor)
 
@@ -238,7 +245,7 @@ def open_working(target: Path, key: str, *, resume: bool) -> bool:
     working, marker = working_folder(target), working_folder(target) / KEY
     if os.path.lexists(working):
         _check_ours(working, KEY)
-        if resume and marker.is_file() and marker.read_text(encoding="utf-8") == key:
+        if resume and marker.is_file() and marker.read_bytes() == key.encode():
             return True
         _remove(working)
     working.mkdir(parents=True)
