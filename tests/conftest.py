@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 from collections.abc import Generator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import typer.main
 import yaml
 from hypothesis import settings
 
@@ -18,6 +20,9 @@ settings.register_profile("prefdelta", deadline=None)
 settings.load_profile("prefdelta")
 
 torch.set_num_threads(int(os.environ.get("PREFDELTA_TEST_THREADS", "1")))
+
+# Every invocation reads the signatures of all commands anew, which takes longer than most of what is refused.
+typer.main.get_params_from_function = functools.cache(typer.main.get_params_from_function)
 
 SMALL: dict[str, Any] = {
     "name": "small",
