@@ -1,7 +1,7 @@
 """Hooks of MkDocs: pages generated from the code, and links that leave the documentation.
 
 The start page is README.md. The pages of commands and methods are what ``--help`` and ``prefdelta methods NAME`` print,
-and that of recipe keys is what checks recipes, so that they cannot be out of date. A notebook becomes a page.
+so that they cannot be out of date. A notebook becomes a page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from prefdelta.cli.help import REFERENCES, SECTIONS
 from prefdelta.cli.methods import print_method
 from prefdelta.merging.learned.methods import LEARNED
 from prefdelta.merging.registry import METHODS
-from recipe_keys import recipe_keys_page
 from run_notebook import page as notebook_page
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +69,6 @@ def on_files(files: Any, config: Any) -> Any:
     made = {
         "index.md": start_page,
         "reference/commands.md": commands_page,
-        "reference/recipe-keys.md": recipe_keys_page,
         "reference/methods.md": methods_page,
     }
     for path, page in made.items():

@@ -1,6 +1,7 @@
 """The reference of recipe keys, made from the models that check recipes: type, limits, default and meaning of each.
 
-Every key's sentence is the ``description`` of its field, so that the page cannot be out of date.
+Every key's sentence is the ``description`` of its field. The page is kept as ``docs/reference/recipe-keys.md``, and a
+test says so when it is out of date.
 """
 
 from __future__ import annotations

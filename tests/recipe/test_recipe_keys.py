@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -12,6 +13,7 @@ from prefdelta.recipe.learning import LanguageLearning
 from recipe_keys import models_in, recipe_keys_page, title
 
 MODELS = list(dict.fromkeys(model for root in (*RECIPES.values(), LanguageLearning) for model in models_in(root)))
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "recipe-keys.md"
 IN_RECIPES = [model for model in MODELS if model is not LanguageLearning]
 
 
@@ -22,6 +24,14 @@ def rows(page: str, model: type[BaseModel]) -> dict[str, tuple[str, str, str]]:
         re.split(r" (?<!\\)\| ", line.strip("| ") + " ") for line in section.splitlines() if line.startswith("| `")
     )
     return {key.strip("`"): (kind, default.strip(), meaning) for key, kind, default, meaning in cells}
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == recipe_keys_page(), (
+        "docs/reference/recipe-keys.md is stale; write it again: PYTHONPATH=scripts "
+        "python -c 'from recipe_keys import recipe_keys_page; print(recipe_keys_page(), end=str())' "
+        "> docs/reference/recipe-keys.md"
+    )
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)

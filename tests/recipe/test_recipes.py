@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
 from prefdelta.agent.protocols import resolved
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.reference import VllmOptions
 from prefdelta.evaluation.benchmarks import benchmark_items
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.generation.prompts import draw_prompts
-from prefdelta.recipe import RECIPES, Domain, Imported, Named, Recipe, load_recipe
+from prefdelta.recipe import Domain, Imported, Named, Recipe, load_recipe
 from prefdelta.training.objectives import loss_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -155,43 +151,6 @@ def test_a_misspelt_key_is_told_even_if_it_is_required_or_known_elsewhere(
     with pytest.raises(PrefdeltaError) as caught:
         load_recipe(write(tmp_path, MINIMAL.replace(old, new)))
     assert str(caught.value).startswith(f"{tmp_path / 'mine.yaml'}: {message}")
-
-
-PAGES = {"aggregation": ["recipes.md"], "fusion": ["recipes.md", "wrpo.md"], "suite": ["suites.md"]}
-OF_NO_USE = {"suite": {"vllm", *VllmOptions.model_fields}}  # told as one, with `engine`
-"""Kind of recipe -> the pages that explain its keys."""
-
-
-def recipe_models(root: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(root, type) and issubclass(root, BaseModel):
-        yield root
-        for info in root.model_fields.values():
-            yield from recipe_models(info.annotation)
-    else:
-        for argument in get_args(root):
-            yield from recipe_models(argument)
-
-
-def keys_of(kind: str) -> set[str]:
-    return {key for model in recipe_models(RECIPES[kind]) for key in model.model_fields}
-
-
-def explained_on(page: str) -> set[str]:
-    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
-    return set(re.findall(r"^\| `([a-z0-9_-]+)` \|", text, flags=re.MULTILINE)) - {"x-shared"}
-
-
-@pytest.mark.parametrize("kind", RECIPES)
-def test_the_pages_on_recipes_explain_every_key(kind: str) -> None:
-    explained = {key for page in PAGES[kind] for key in explained_on(page)}
-    # A delta's keys are told in a sentence.
-    assert keys_of(kind) - explained <= {"weak", "weaker"} | OF_NO_USE.get(kind, set())
-
-
-@pytest.mark.parametrize("page", sorted({page for pages in PAGES.values() for page in pages}))
-def test_a_page_on_recipes_explains_no_key_that_is_not_there(page: str) -> None:
-    known = {key for kind, pages in PAGES.items() if page in pages for key in keys_of(kind)}
-    assert explained_on(page) <= known
 
 
 def test_the_example_on_the_page_is_a_recipe(tmp_path: Path) -> None:

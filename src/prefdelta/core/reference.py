@@ -54,12 +54,16 @@ class ModelRef(Config):
         )
     )
     name: OptionalName = Field(
-        default=None, description="What the model is called in results and folders; left out, the end of its path."
+        default=None,
+        description=(
+            "What the model is called in results and folders; left out, the end of its path. Needed where two paths "
+            "have one end."
+        ),
     )
     revision: str | None = Field(default=None, description="A commit on the Hub; give it to repeat a run exactly.")
     format: Literal["huggingface", "llama2c"] = Field(
         default="huggingface",
-        description="`llama2c` reads a llama2.c checkpoint, a folder with `NAME.bin` and `tok*.bin`.",
+        description="`llama2c` reads a llama2.c checkpoint, a folder with `NAME.bin` and `tok*.bin`; students only.",
     )
     engine: Literal["transformers", "vllm"] = Field(
         default="transformers", description="What draws the model's answers, for training and in evaluations."

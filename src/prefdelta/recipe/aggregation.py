@@ -49,12 +49,13 @@ class Merge(Config):
     methods: tuple[MergeMethod, ...] = Field(
         default=tuple(MergeMethod(name=name) for name in _DEFAULT_METHODS),
         min_length=1,
-        description="The merge methods, each a name or the keys of a merge method.",
+        description="The merge methods, each a name (`prefdelta methods` lists them) or the keys of a merge method.",
     )
     scales: tuple[Scale, ...] | Literal["auto"] = Field(
         default="auto",
         description=(
-            "Factors λ to try, among them 1; `auto` searches on a log axis over the same norms for every method."
+            "Factors λ on the merged update to try, among them 1, which is always reported; `auto` searches on a log "
+            "axis over the same norms for every method."
         ),
     )
     selection: Selection = Field(default=Selection(), description="What scale and method are chosen by.")

@@ -119,7 +119,10 @@ class FusionRecipe(BaseRecipe):
     )
     preference: Training = Field(
         default=Training(objective="wrpo"),
-        description="Training of the main method, with a weighted objective and the rank and alpha of `sft.lora`.",
+        description=(
+            "Training of the main method, with an objective for triples (`wrpo`, `wrpo-norm`, `wrpo-ipo`, "
+            "`wrpo-simpo`, `wrpo-two-loss`) and the rank and alpha of `sft.lora`."
+        ),
     )
     triples: Triples = Field(default=Triples(), description="Which triples are kept.")
     comparisons: dict[PlainName, Comparison] = Field(

@@ -28,7 +28,8 @@ class MergeMethod(Named):
     label: OptionalName = Field(
         default=None,
         description=(
-            "What the merge is called in results and folders; left out, its name followed by the given options."
+            "What the merge is called in results and folders; left out, its name followed by the given options, such "
+            "as `ties-density-0.3`. No two may be called the same."
         ),
     )
 

@@ -66,8 +66,10 @@ class Imported(Config):
     path: str = Field(description="The file of answers.")
     format: AnswerFormat = Field(
         description=(
-            "What wrote the file: `samples` is JSON Lines as `prefdelta sample` writes them; the others are "
-            "published files."
+            "What wrote the file. `samples`: JSON Lines of `prefdelta sample`, joined to the questions by item id; "
+            "`mmlu-pro`: a published output file of MMLU-Pro, `.json` or `.zip`; `gsm8k-solutions`: GSM8K's example "
+            "solutions; `alpaca-eval`: an AlpacaEval `model_outputs.json`. Questions of the same `format` have the ids "
+            "that fit."
         )
     )
     name: OptionalName = Field(

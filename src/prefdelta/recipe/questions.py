@@ -74,12 +74,13 @@ class Questions(Config):
             "How the source is read; left out, files are told by their content. A data set needs `huggingface`."
         ),
     )
-    config: str | None = Field(default=None, description="The data set's configuration on the Hub.")
+    config: str | None = Field(default=None, description="The data set's configuration on the Hub, such as `main`.")
     split: str | None = Field(
         default=None,
         description=(
             "The split: of a data set by default `train`; a single file is taken whole, and with a split named "
-            "its items fall into `train`, `validation` and `test` by a hash of their ids."
+            "its items fall into `train` (60 %), `validation` (20 %) and `test` (20 %) by a hash of their ids, so that "
+            "the three never share one."
         ),
     )
     question: str = Field(default="question", description="Of a data set: the column with the question.")
@@ -90,13 +91,19 @@ class Questions(Config):
     choices: str | tuple[str, ...] | None = Field(
         default=None,
         description=(
-            "Of a data set: the column that lists the options of a multiple-choice question, or one column per option."
+            "Of a data set: the column that lists the options of a multiple-choice question, or a list of columns with "
+            "one option each, of which `answer` names the right one. Options are shown as `A. …`, `B. …`, in an order "
+            "fixed by a hash of the question, and the known answer becomes the letter."
         ),
     )
     revision: str | None = Field(default=None, description="A commit of the data set on the Hub.")
     system: str | None = Field(default=None, description="A system prompt, in the place of an item's own.")
     examples: tuple[Annotated[Message, AfterValidator(_spoken)], ...] = Field(
-        default=(), description="Messages between the system prompt and the question: worked examples."
+        default=(),
+        description=(
+            "Messages between the system prompt and the question: worked examples, each message a mapping with `role` "
+            "(`user` or `assistant`) and `content`."
+        ),
     )
     template: str = Field(default="{question}", description="The user's message; `{question}` stands for the question.")
     max_characters: int | None = Field(
@@ -127,7 +134,7 @@ class Questions(Config):
 class Prompts(Questions):
     """Training prompts: ``count`` questions, drawn without replacement with ``seed`` where there are more."""
 
-    count: int = Field(gt=0, description="How many questions are drawn, without replacement.")
+    count: int = Field(gt=0, description="How many questions are drawn, without replacement; there must be as many.")
     seed: int = Field(default=0, description="Of the draw; a larger draw with the same seed holds the smaller one.")
 
 
@@ -212,7 +219,8 @@ class Benchmark(Config):
     benchmark: Named | None = Field(
         default=None,
         description=(
-            "A registered benchmark such as `instructions`, or one of another package, by its name or with options."
+            "A registered benchmark by its name or with options: `instructions` (what a rule can check; options "
+            "`count` and `seed`), or one of another package."
         ),
     )
     pairs: Annotated[HeldOutPairs | None, BeforeValidator(_as_pairs)] = Field(
@@ -224,7 +232,11 @@ class Benchmark(Config):
     )
     scorer: Named | None = Field(
         default=None,
-        description="How an answer is compared with the known ones; left out, `exact-match` or the benchmark's own.",
+        description=(
+            "How an answer is compared with the known ones. `exact-match`: the text in the last `<answer>…</answer>` "
+            "equals one; `token-f1`: the same text, by the overlap of words (SQuAD); `final-number`: the number of the "
+            "answer; `choice`: its letter. Left out, `exact-match` or the benchmark's own."
+        ),
     )
     validation_split: str | None = Field(
         default=None,
@@ -233,7 +245,10 @@ class Benchmark(Config):
     validation: int = Field(
         default=200,
         ge=0,
-        description="Items that choose scale and merge, with or without their labels; 0: this benchmark has no say.",
+        description=(
+            "Items that choose scale, merge and GAM's reference, with or without their labels; 0: this benchmark has "
+            "no say."
+        ),
     )
     test: int = Field(default=500, gt=0, description="Items that are reported.")
 

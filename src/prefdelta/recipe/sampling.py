@@ -62,8 +62,8 @@ class Search(Config):
 
     corpus: Corpus = Field(
         description=(
-            "`micro:corpus`, a `.jsonl` file of passages, a folder that `prefdelta index` made, or the URL of a "
-            "search server."
+            '`micro:corpus`; a `.jsonl` file of passages, `{"id": "1", "title": "Paris", "text": "…"}`; a '
+            "folder that `prefdelta index` made; or the URL of a search server."
         )
     )
     protocol: Named = Field(
@@ -123,8 +123,8 @@ class Filters(Config):
     format: Literal["answer-tags", "finished"] | None = Field(
         default=None,
         description=(
-            "Asked of the chosen answer only: one well-formed `<answer>…</answer>` at the end (`answer-tags`), or "
-            "that the model ended its turn (`finished`)."
+            "Asked of the chosen answer only: exactly one well-formed `<answer>…</answer>`, at the end, and "
+            "well-formed searches before it (`answer-tags`), or that the model ended its turn itself (`finished`)."
         ),
     )
     identical_within: int | None = Field(

@@ -32,11 +32,14 @@ class Scoring(Config):
         description="Tokens of prompt and answer that the reward model reads; left out, the model's limit.",
     )
     scorer: Named | None = Field(
-        default=None, description="By rule, against the known answers: a benchmark's `scorer`."
+        default=None, description="By rule, against the known answers, which the prompts need: a benchmark's `scorer`."
     )
     path: str | None = Field(
         default=None,
-        description="A `.jsonl` file of scores; `{source}` in it stands for the name of the model that answered.",
+        description=(
+            'A file of scores, one `{"item": …, "index": …, "score": …}` a line; `{source}` in its name stands for '
+            "the model that answered (in a fusion `student` and `sft` for the student's own answers)."
+        ),
     )
 
     @model_validator(mode="after")

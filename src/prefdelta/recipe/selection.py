@@ -27,8 +27,9 @@ class Selection(Config):
     by: By | None = Field(
         default=None,
         description=(
-            "`agreement` of two sampled answers to each validation question; `pairs`, the loss on the deltas' "
-            "pairs; or `labels`. Left out, `agreement` where a benchmark's answers can be parsed, else `pairs`."
+            "`agreement` of two sampled answers to each validation question, whose labels are not read; `pairs`, the "
+            "loss on the deltas' preference pairs; or `labels`, scores of validation answers. Left out, `agreement` "
+            "where a benchmark is scored by a parser of answers and has two validation items or more, else `pairs`."
         ),
     )
     budget: int = Field(

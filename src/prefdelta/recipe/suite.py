@@ -111,7 +111,15 @@ Backbone = Annotated[VitBackbone | BertBackbone | ClipBackbone | DecoderBackbone
 class FileSource(Config):
     """A task in ``files`` under the suite's ``data`` root, in one of the known formats."""
 
-    format: ImageFormat | SentenceFormat = Field(description="How the files are read.")
+    format: ImageFormat | SentenceFormat = Field(
+        description=(
+            "How the files are read. Images: `split-folders` (archives of `train/CLASS/FILE` and `test/CLASS/FILE`), "
+            "`tracks` (`CLASS/TRACK_FRAME`, GTSRB), `characters` (`ALPHABET/CHARACTER/ID_DRAWER`, Omniglot), `idx` "
+            "(images, labels), `drawings` (raw 28×28 arrays, one file per class), `digits` (scikit-learn's), "
+            "`digits-on-photos`. Sentences: `json-lines` (`premise`, `hypothesis`, `label`; also inside zip archives), "
+            "`sick`."
+        )
+    )
     files: tuple[str, ...] = Field(default=(), description="Paths under the suite's `data`.")
 
 
@@ -264,9 +272,12 @@ class SuiteRecipe(BaseRecipe):
     kind: Literal["suite"] = Field(
         default="suite", description="What the run is: a comparison of merge methods on classification tasks."
     )
-    data: str = Field(default=".", description="The folder that files of tasks and texts are in.")
+    data: str = Field(
+        default=".",
+        description="The folder that files of tasks and texts are in; `./` and `../` are relative to the recipe.",
+    )
     backbone: Backbone = Field(description="The model that the tasks' adapters are trained over.")
-    pretrain_seed: int = Field(default=0, description="Seed of a pretraining.")
+    pretrain_seed: int = Field(default=0, description="Seed of a backbone that is pretrained here; all seeds share it.")
     seeds: tuple[int, ...] = Field(
         default=(0,),
         min_length=1,

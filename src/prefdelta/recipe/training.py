@@ -22,7 +22,10 @@ class Lora(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="On the input of the adapter's layers, in training.")
     targets: tuple[str, ...] | Literal["all-linear"] = Field(
         default="all-linear",
-        description="`all-linear`: every linear layer but the output head; or a list of ends of module names.",
+        description=(
+            "`all-linear`: every linear layer but the output head; or a list of ends of module names, such as "
+            "`[q_proj, v_proj]`."
+        ),
     )
     shared_init: bool = Field(
         default=False, description="All deltas of a seed begin with the same random A, which GAM's result depends on."
@@ -43,7 +46,9 @@ class Training(Config):
     objective: Named = Field(
         default=Named(name="dpo"),
         description=(
-            "What is minimised, by its name or with options; options may also be given as keys of this section."
+            "What is minimised, by its name or with options: `{name: dpo, options: {beta: 0.05}}`. Options may also be "
+            "given as keys of this section: `objective: dpo` and `beta: 0.05`. One that the objective does not have is "
+            "refused when the plan is made."
         ),
     )
     learning_rate: float = Field(
@@ -54,7 +59,9 @@ class Training(Config):
         default=128, gt=0, description="Pairs (or other rows) per optimiser step, over all processes."
     )
     micro_batch_size: int = Field(
-        default=4, gt=0, description="Pairs held in memory at once; changes memory and speed."
+        default=4,
+        gt=0,
+        description="Pairs held in memory at once (with `together`, of all deltas); changes memory and speed.",
     )
     warmup_ratio: float = Field(
         default=0.1, ge=0, le=1, description="Share of the steps in which the learning rate rises."
@@ -65,7 +72,8 @@ class Training(Config):
         default=8192,
         gt=0,
         description=(
-            "Tokens of prompt and answer; longer answers are cut, pairs whose prompt leaves no room are dropped."
+            "Tokens of prompt and answer; longer answers are cut, pairs whose prompt leaves no room are dropped and "
+            "counted."
         ),
     )
     gradient_checkpointing: bool = Field(default=False, description="Recompute activations: less memory, more time.")
@@ -78,7 +86,10 @@ class Training(Config):
     )
     together: bool = Field(
         default=False,
-        description="Train the deltas of a domain over one base in memory; each comes out as alone, to rounding.",
+        description=(
+            "Train the deltas of a domain over one base in memory; each comes out as alone, to rounding. Not in a "
+            "fusion."
+        ),
     )
     lora: Lora = Field(default=Lora(), description="The adapter's shape.")
 
