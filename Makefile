@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 
-.PHONY: help demo real evidence evidence-quick test test-vllm test-ray test-s3 lint clean
+.PHONY: help demo real evidence evidence-quick test test-vllm test-ray test-s3 lint docs clean
 
 help:
 	@echo "make demo   set up, then run the whole way on the embedded models (runs/demo/report.html)"
@@ -91,12 +91,14 @@ lint: $(VENV)/.development
 DOCS := .venv-docs
 docs: $(DOCS)/.installed
 	@echo "== building the documentation into site/"
-	@$(DOCS)/bin/mkdocs build --quiet
+	@PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
 
 $(DOCS)/.installed: $(VENV)/.runtime
 	@echo "== installing MkDocs into $(DOCS), which sees the packages of $(VENV)"
 	@$(PYTHON) -m venv $(DOCS)
-	@$(DOCS)/bin/pip --disable-pip-version-check install --quiet 'mkdocs-material>=9.6,<10'
+	@$(DOCS)/bin/pip --disable-pip-version-check install --quiet --quiet 'mkdocs-material>=9.6,<10' || { \
+		echo "MkDocs is missing: pip reaches no package index that has mkdocs-material; set one up and run make docs again."; \
+		exit 1; }
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 		"$$($(DOCS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/prefdelta-runtime.pth"
 	@touch $@
