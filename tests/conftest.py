@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import gc
 import os
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import torch
 import typer.main
 import yaml
 from hypothesis import settings
+
+from whole_runs import run_apart
 
 # How long an example takes says nothing about correctness, and machines are shared.
 settings.register_profile("prefdelta", deadline=None)
@@ -113,3 +117,22 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory, small: dict[str, Any]
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
     path.write_text(yaml.safe_dump(small))
     return path
+
+
+@pytest.fixture(scope="session")
+def made_run(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run of the small recipe, which the first process that asks for it makes for all."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    root = shared / "small-run"
+    with (shared / "small-run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "results.json").exists():
+            assert run_apart(small_recipe, root) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that belongs to the module."""
+    return Path(shutil.copytree(made_run, tmp_path_factory.mktemp("finished") / "run"))

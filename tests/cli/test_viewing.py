@@ -14,7 +14,7 @@ from prefdelta.cli import main
 from prefdelta.core.records import Record, read_rows
 from prefdelta.recipe import load_recipe
 from prefdelta.report.viewer import collect, two_runs_view
-from whole_runs import hashes, run_apart
+from whole_runs import hashes
 
 
 def view(*words: object) -> int:
@@ -31,13 +31,6 @@ def command(*words: object) -> int:
     finally:
         sys.argv = before
     return 0
-
-
-@pytest.fixture(scope="module")
-def finished(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("viewed") / "run"
-    assert run_apart(small_recipe, root) == 0
-    return root
 
 
 def test_a_finished_run_becomes_a_folder_and_stays_as_it_was(finished: Path, tmp_path: Path) -> None:

@@ -56,14 +56,6 @@ def command(*words: object) -> int:
     return 0
 
 
-@pytest.fixture(scope="module")
-def finished(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run."""
-    root = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert run_apart(small_recipe, root) == 0
-    return root
-
-
 def test_a_run_leaves_results_a_report_and_an_adapter(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert set(results["summary"]) == {
