@@ -158,6 +158,7 @@ def _texts(domain: DomainView, seed: int, begin: int) -> list[dict[str, Any]]:
             "question": _question(domain.questions[place]),
             "gold": list(item.answers) if (item := domain.questions[place]) else None,
             "answers": [None if rows is None else _answer(rows[place]) for rows in domain.answers[seed]],
+            **({"words": domain.words[place]} if domain.words else {}),
         }
         for place in places
     ]

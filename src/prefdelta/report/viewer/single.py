@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.jsonl import read_objects
 from prefdelta.core.manifests import read_manifest
 from prefdelta.core.records import Item, Record, read_rows
 from prefdelta.evaluation.results import EvaluationResults, JudgedResults
@@ -20,6 +21,7 @@ from prefdelta.report.viewer.view import Against, Cell, DomainView, ModelView, R
 _RECORDS = "records.jsonl"
 _OPPONENT = "opponent.jsonl"
 _QUESTIONS = "questions.jsonl"
+_GAMES = "games.jsonl"
 
 
 def evaluation_view(root: Path, results: EvaluationResults) -> RunView:
@@ -60,7 +62,8 @@ def judged_view(root: Path, results: JudgedResults) -> RunView:
     rows = [*_flat("", results.scores), *_flat("count of ", results.counts)]
     theirs = read_rows(root / _OPPONENT, Record) if (root / _OPPONENT).is_file() else []
     asked = read_rows(root / _QUESTIONS, Item) if (root / _QUESTIONS).is_file() else [None] * len(records)
-    domains = [_judged(results, records, theirs, asked)] if records else []
+    words = _words(root / _GAMES, records) if (root / _GAMES).is_file() else []
+    domains = [replace(_judged(results, records, theirs, asked), words=words)] if records else []
     return RunView(
         name=root.resolve().name,
         description=f"{results.model}{against}, judged by {results.judge} as {results.benchmark}",
@@ -90,6 +93,18 @@ def _judged(
     opponent = ModelView(other, "opponent", other, None, table.score(other), scores)
     mine = replace(alone.models[0], to_base=differences)
     return replace(alone, models=[opponent, mine], base=0, choices=[1], answers=[[theirs, records]])
+
+
+def _words(games: Path, records: Sequence[Record]) -> list[list[tuple[str, str, str]]]:
+    """What the judge wrote of each record: of both orders of two answers, or of one turn."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for _, row in read_objects(games):
+        if "model_first" in row:
+            item, shown, verdict = row["item"], "model" if row["model_first"] else "opponent", row["verdict"]
+        else:
+            item, shown, verdict = f"{row['item']}/{row['turn']}", "", row["rating"]
+        found.setdefault(item, []).append((shown, "" if verdict is None else str(verdict), row["reply"]))
+    return [found.get(record.item, []) for record in records]
 
 
 def _answers(domain: str, model: str, kind: str, records: Sequence[Record], asked: Sequence[Item | None]) -> DomainView:

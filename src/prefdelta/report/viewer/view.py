@@ -69,6 +69,7 @@ class DomainView:
         questions: what was asked, ``None`` where that is not known any more.
         answers: for each training seed of the run, the models' records.
         judged: what a record has parsed is a judge's verdict, and stands in no answer.
+        words: of judged items, what the judge wrote: (what it was shown, its verdict, its reply) of each judgement.
     """
 
     name: str
@@ -81,6 +82,7 @@ class DomainView:
     questions: Sequence[Item | None]
     answers: Sequence[SeedAnswers]
     judged: bool = False
+    words: Sequence[Sequence[tuple[str, str, str]]] = ()
 
 
 @dataclass(frozen=True)

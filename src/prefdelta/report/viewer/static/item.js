@@ -52,6 +52,13 @@
       body(answer, judged));
   };
 
+  const ORDERS = { model: "the model's answer shown first", opponent: "the other's answer shown first", "": "the judge" };
+
+  const said = ([shown, verdict, words]) =>
+    make("section", { class: "said" },
+      make("h3", {}, ORDERS[shown], ": ", verdict ? make("code", {}, verdict) : make("em", {}, "no verdict")),
+      make("div", { class: "text" }, words || "(no words)"));
+
   const chosen = (state) => {
     const { domain } = state;
     const named = domain.models.flatMap((model, at) => (state.chosen.includes(model.name) ? [at] : []));
@@ -67,7 +74,7 @@
     }
     const texts = await Viewer.chunk(`${domainPlace}-${state.itemSeed}-${Math.floor(at / Viewer.run.chunk)}`);
     if (!state.alive()) return;
-    const { question, gold, answers } = texts[at % Viewer.run.chunk];
+    const { question, gold, answers, words } = texts[at % Viewer.run.chunk];
     const models = chosen(state);
     const toggle = (model) => (models.includes(model) ? models.filter((other) => other !== model) : [...models, model]);
     const step = (label, by) => {
@@ -90,7 +97,8 @@
         "The verdicts, first with the model's answer shown first, then with the other's: what the judge preferred." :
         "Marked: the last place where the answer that was read stands in what the model wrote. " +
         "Shaded: search results, which the model read."),
-      make("div", { class: "cards" }, models.map((model) => card(domain.models[model], answers[model], domain.judged))));
+      make("div", { class: "cards" }, models.map((model) => card(domain.models[model], answers[model], domain.judged))),
+      words && words.length ? [make("h2", {}, "What the judge said"), words.map(said)] : null);
   };
 
   const back = () => Viewer.link({ view: "items", item: null, itemtask: null, itemseed: null, with: null });
