@@ -63,5 +63,6 @@ def test_both_answers_both_verdicts_and_the_judges_words_stand_on_the_page_as_te
         assert texts(page, ".card > .text") == answers
         assert [told.partition(" · ")[0] for told in texts(page, ".card .told")] == scores
         assert texts(page, ".said h3") == [f"{whose} answer shown first: {verdict}" for whose, verdict in verdicts]
-        assert texts(page, ".said .text") == [f"Both are read. [[{verdict}]] {hostile}" for _, verdict in verdicts]
+        replies = {"A>B": "Both are read. [[A>B]]", "B>A": "[[B>A]]"}
+        assert texts(page, ".said .text") == [f"{replies[verdict]} {hostile}" for _, verdict in verdicts]
     assert wanted == {}
