@@ -67,7 +67,7 @@ $(RAY)/.installed: pyproject.toml requirements.lock
 	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock --editable '.[test,ray]'
 	@touch $@
 
-# A real S3 server on this machine, moto's.
+# A real S3 server on this machine, moto's. It and s3fs go first: pip finds no boto3 for both beside all the rest.
 S3 := .venv-s3
 test-s3: $(S3)/.installed
 	@echo "== running the tests of runs on an S3 server"
@@ -78,7 +78,8 @@ $(S3)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -m venv $(S3)
 	@$(S3)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock torch==2.13.0
 	@$(S3)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock \
-		--editable '.[test,remote]' 'moto[server]==5.2.5'
+		s3fs 'moto[s3]==5.2.5' flask flask-cors
+	@$(S3)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock --editable '.[test,remote]'
 	@touch $@
 
 lint: $(VENV)/.development
