@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 
 help:
 	@echo "make demo   set up, then run the whole way on the embedded models (runs/demo/report.html)"
-	@echo "make real   set up, fetch a real model of 135 million parameters, and run the whole way on it (an hour)"
+	@echo "make real   set up, fetch a real model of 135 million parameters, and run the whole way on it (hours)"
 	@echo "make evidence  measure again what docs/evidence.md tells (hours); make evidence-quick, a little of it"
 	@echo "make test   set up, then run the tests"
 	@echo "make test-vllm  run the tests of the real vLLM, in an environment of its own"
