@@ -76,10 +76,9 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_bytes(b"a" * (MAX_BYTES + 1))
     with pytest.raises(PrefdeltaError, match="more than 131,072 bytes"):
         load_recipe(tmp_path / "r.yaml")
-    with pytest.raises(PrefdeltaError, match="more than 131,072 bytes"):
-        load_recipe(Path("/dev/zero"))
-    with pytest.raises(PrefdeltaError, match="cannot read the recipe"):
-        load_recipe(tmp_path)
+    for place in (Path("/dev/zero"), tmp_path):
+        with pytest.raises(PrefdeltaError, match=f"the recipe {place} is no file"):
+            load_recipe(place)
 
 
 @pytest.mark.parametrize(
