@@ -42,6 +42,21 @@ def test_ids_and_prompts_are_unique_and_no_prompt_is_in_two_splits() -> None:
     assert len(ids) == len(prompts) == 2 * sum(counts.values())
 
 
+@pytest.mark.parametrize("task", ALL_TASKS)
+@pytest.mark.parametrize("count", [10**6, 10**30])
+def test_more_items_than_there_are_is_a_refusal_and_no_endless_search(task: str, count: int) -> None:
+    with pytest.raises(PrefdeltaError, match="has only"):
+        micro.items(task, split="validation", count=count)
+
+
+def test_all_sums_are_counted() -> None:
+    count = arithmetic.available("chain", "validation")
+    assert len(micro.items("chain", split="validation", count=count)) == count
+    with pytest.raises(PrefdeltaError, match=f"has only {count} items"):
+        micro.items("chain", split="validation", count=count + 1)
+    assert arithmetic.available("story", "validation") == count * len(arithmetic.THINGS)
+
+
 def test_a_sum_is_in_one_split_however_it_is_told() -> None:
     splits: dict[str, set[str]] = {}
     for task in arithmetic.TASKS:

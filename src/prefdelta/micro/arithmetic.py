@@ -17,7 +17,8 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cache
+from itertools import accumulate, product
 
 TASKS = ("chain", "story", "audit", "ledger")
 LARGEST = 18  # no running total exceeds it
@@ -27,6 +28,8 @@ WRONG_DRAFTS = 0.8  # how often the draft of an audit or ledger is wrong
 THINGS = ("pens", "cups", "keys", "maps", "nuts", "figs", "eggs", "hats")
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
+_IN_WORDS = ("story", "ledger")
+_WITHOUT_DRAFT = ("chain", "story")
 _SHARES = (("train", 70), ("validation", 10), ("test", 20))  # per cent of all prompts
 
 
@@ -90,7 +93,9 @@ def split_of(problem: Sum) -> str:
 
 
 def problems(task: str, split: str) -> Iterator[Sum]:
-    """An endless, fixed sequence of sums of one task and split, without repeated prompts while any are left."""
+    """A fixed sequence of sums of one task and split, without repeated prompts; there are :func:`available`, and the
+    sequence looks for more without end.
+    """
     draw = random.Random(f"prefdelta.micro.{task}.{split}")
     seen: set[str] = set()
     while True:
@@ -98,6 +103,19 @@ def problems(task: str, split: str) -> Iterator[Sum]:
         if fits(problem) and split_of(problem) == split and problem.prompt not in seen:
             seen.add(problem.prompt)
             yield problem
+
+
+@cache
+def available(task: str, split: str) -> int:
+    """How many different prompts of a task are in a split."""
+    changes = product(CHANGES, repeat=LENGTH)
+    sums = (Sum(start, change) for change in changes for start in range(1, 10))
+    told = len(THINGS) if task in _IN_WORDS else 1
+    return told * sum(
+        1 if task in _WITHOUT_DRAFT else len(_near(found)) + 1
+        for found in sums
+        if fits(found) and split_of(found) == split
+    )
 
 
 def numbers(text: str) -> list[int]:
@@ -108,11 +126,16 @@ def numbers(text: str) -> list[int]:
 def _draw(task: str, draw: random.Random) -> Sum:
     start = draw.randint(1, 9)
     changes = tuple(draw.choice(CHANGES) for _ in range(LENGTH))
-    thing = draw.choice(THINGS) if task in ("story", "ledger") else None
+    thing = draw.choice(THINGS) if task in _IN_WORDS else None
     problem = Sum(start, changes, thing)
-    if task in ("chain", "story"):
+    if task in _WITHOUT_DRAFT:
         return problem
-    truth = problem.totals[-1]
-    near = [value for value in range(truth - 3, truth + 4) if value != truth and 0 <= value <= LARGEST]
-    draft = draw.choice(near) if draw.random() < WRONG_DRAFTS and near else truth
+    near = _near(problem)
+    draft = draw.choice(near) if draw.random() < WRONG_DRAFTS and near else problem.totals[-1]
     return Sum(start, changes, thing, draft)
+
+
+def _near(problem: Sum) -> list[int]:
+    """The wrong results that a draft may claim."""
+    truth = problem.totals[-1]
+    return [value for value in range(truth - 3, truth + 4) if value != truth and 0 <= value <= LARGEST]

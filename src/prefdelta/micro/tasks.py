@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -58,16 +59,21 @@ _NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def _task_items(task: str, split: str, count: int) -> list[Item]:
     pairs: Iterable[tuple[str, str]]
     if task in arithmetic.TASKS:
+        _check_count(task, split, count, arithmetic.available(task, split))  # it looks for more without end
         pairs = ((problem.prompt, str(problem.totals[-1])) for problem in arithmetic.problems(task, split))
     else:
         pairs = ((question.prompt, question.answer) for question in questions.problems(task, split))
-    found = list(islice(pairs, count))
-    if len(found) < count:
-        raise PrefdeltaError(
-            f"the embedded task {task!r} has only {len(found)} items in its {split} split, and {count} were asked for; "
-            "ask for fewer."
-        )
+    found = list(islice(pairs, min(count, sys.maxsize)))
+    _check_count(task, split, count, len(found))
     return [
         Item(f"{task}-{split}-{number:05d}", task, ({"role": "user", "content": prompt},), (answer,))
         for number, (prompt, answer) in enumerate(found)
     ]
+
+
+def _check_count(task: str, split: str, count: int, there: int) -> None:
+    if there < count:
+        raise PrefdeltaError(
+            f"the embedded task {task!r} has only {there} items in its {split} split, and {count} were asked for; "
+            "ask for fewer."
+        )
