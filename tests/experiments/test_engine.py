@@ -14,7 +14,7 @@ from prefdelta.core.records import Item, Record, read_rows
 from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.answers import write_responses
-from prefdelta.experiments.evaluation import division_of_records, evaluate
+from prefdelta.experiments.evaluation import Exam, Subject, division_of_records, evaluate
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.unit import RunContext
 from prefdelta.generation.responses import join_responses
@@ -44,7 +44,7 @@ def adapter(folder: Path, rank: int, value: float = 1.0) -> Path:
 
 
 def answers(folder: Path, context: RunContext, variant: Path | None, scale: float = 1.0, rank: int = 0) -> list[str]:
-    evaluate(folder, context, STUDENT, variant, scale, ASKED, Sampling(), None, "test", 0, rank=rank)
+    evaluate(folder, context, Subject(STUDENT, variant, scale), Exam(ASKED, Sampling(), None, "test", 0), rank=rank)
     assert {path.name for path in folder.iterdir()} == {"records.jsonl", "records.kept-rows"}
     return [record.output for record in read_rows(folder / "records.jsonl", Record)]
 
@@ -72,7 +72,7 @@ def test_one_engine_answers_for_the_base_and_for_adapters_one_after_another(tmp_
 def test_each_shard_has_an_engine_of_its_own_and_they_join_to_the_whole(tmp_path: Path, starts: Path) -> None:
     """An engine makes up its own batches, so that every request can be in another shard."""
     one, sampling = adapter(tmp_path / "one", 2), Sampling(batch_size=16)
-    settings = (STUDENT, one, 1.0, ASKED, sampling, None, "test", 0)
+    settings = (Subject(STUDENT, one), Exam(ASKED, sampling, None, "test", 0))
     context = RunContext()
     evaluate(tmp_path / "whole", context, *settings)
     for number in range(4):

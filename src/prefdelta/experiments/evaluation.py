@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,36 +95,58 @@ def division_of_records(
     return Division(group_count(answers, together), make, join_rows)
 
 
+@dataclass(frozen=True)
+class Subject:
+    """Who is evaluated: a model, bare or with an adapter.
+
+    Attributes:
+        model: the base, here or served.
+        adapter: on the base, if there is one; the folder of one, one in memory, or a server's name for one.
+        scale: λ.
+    """
+
+    model: ModelRef | Server
+    adapter: Path | LoraAdapter | str | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What is asked, and how.
+
+    Attributes:
+        benchmarks: that are asked.
+        sampling: how answers are drawn.
+        search: what may be searched.
+        split: which side of the benchmarks.
+        seed: of the random numbers.
+    """
+
+    benchmarks: Sequence[Benchmark]
+    sampling: Sampling
+    search: Search | None
+    split: Split
+    seed: int
+
+
 def evaluate(
     folder: Path,
     context: RunContext,
-    model: ModelRef | Server,
-    adapter: Path | LoraAdapter | str | None,
-    scale: float,
-    benchmarks: Sequence[Benchmark],
-    sampling: Sampling,
-    search: Search | None,
-    split: Split,
-    seed: int,
+    subject: Subject,
+    exam: Exam,
     *,
     held_out: Mapping[str, Path] | None = None,
     cache: Path | None = None,
     rank: int = 0,
     shard: Shard = WHOLE,
 ) -> None:
-    """A model, here or served, on benchmarks -> ``records.jsonl``.
+    """A subject's exam -> ``records.jsonl``.
 
     Args:
         folder: where the records go, made if need be.
         context: holds the model.
-        model: the base.
-        adapter: on the base, if there is one; the folder of one, one in memory, or a server's name for one.
-        scale: λ.
-        benchmarks: what is asked.
-        sampling: how answers are drawn.
-        search: what may be searched.
-        split: which side of the benchmarks.
-        seed: of the random numbers.
+        subject: who answers.
+        exam: what.
         held_out: delta -> the file of the pairs that it holds out.
         cache: keeps the base's log-probabilities of pairs.
         rank: the largest of adapters still to come, so that an engine need not start again for them.
@@ -133,29 +156,27 @@ def evaluate(
         PrefdeltaError: an input cannot be read, or a server is asked about pairs.
     """
     folder.mkdir(exist_ok=True)
-    answered = [benchmark for benchmark in benchmarks if benchmark.pairs is None]
-    compared = [benchmark for benchmark in benchmarks if benchmark.pairs is not None] if shard.is_last else []
+    answered = [benchmark for benchmark in exam.benchmarks if benchmark.pairs is None]
+    compared = [benchmark for benchmark in exam.benchmarks if benchmark.pairs is not None] if shard.is_last else []
     if answered:
-        _answer(folder, context, model, adapter, scale, answered, sampling, search, split, seed, rank, shard)
+        _answer(folder, context, subject, replace(exam, benchmarks=answered), rank, shard)
     if compared:
         records = read_rows(folder / RECORDS, Record) if answered else []
         for benchmark in compared:
-            records += _compare(context, model, adapter, scale, benchmark, split, held_out or {}, cache)
+            records += _compare(context, subject, benchmark, exam.split, held_out or {}, cache)
         write_rows(folder / RECORDS, records)
 
 
 def _compare(
     context: RunContext,
-    model: ModelRef | Server,
-    adapter: Path | LoraAdapter | str | None,
-    scale: float,
+    subject: Subject,
     benchmark: Benchmark,
     split: Split,
     held_out: Mapping[str, Path],
     cache: Path | None,
 ) -> list[Record]:
     """The records of one benchmark of pairs."""
-    settings = benchmark.pairs
+    settings, model, adapter = benchmark.pairs, subject.model, subject.adapter
     assert settings is not None
     if isinstance(model, Server) or isinstance(adapter, str):
         raise PrefdeltaError(
@@ -177,27 +198,17 @@ def _compare(
         fingerprint=fingerprint(model) if cache is not None else "",
         progress=context.progress,
     )
-    return pair_records(benchmark.name, rows, measured, adapter, scale, beta=settings.beta, thinking=loaded.thinking)
+    return pair_records(
+        benchmark.name, rows, measured, adapter, subject.scale, beta=settings.beta, thinking=loaded.thinking
+    )
 
 
-def _answer(
-    folder: Path,
-    context: RunContext,
-    model: ModelRef | Server,
-    adapter: Path | LoraAdapter | str | None,
-    scale: float,
-    benchmarks: Sequence[Benchmark],
-    sampling: Sampling,
-    search: Search | None,
-    split: Split,
-    seed: int,
-    rank: int,
-    shard: Shard,
-) -> None:
+def _answer(folder: Path, context: RunContext, subject: Subject, exam: Exam, rank: int, shard: Shard) -> None:
     """The records of benchmarks whose questions are answered -> ``records.jsonl``."""
-    prepared = {benchmark.name: prepare(benchmark, split, sampling) for benchmark in benchmarks}
+    model, sampling = subject.model, exam.sampling
+    prepared = {benchmark.name: prepare(benchmark, exam.split, sampling) for benchmark in exam.benchmarks}
     asked = {name: side for name, side in prepared.items() if side.items}
-    embedded = all(benchmark.questions.source.startswith("micro:") for benchmark in benchmarks)
+    embedded = all(benchmark.questions.source.startswith("micro:") for benchmark in exam.benchmarks)
     answering: LoadedModel | Backend
     if isinstance(model, Server):
         answering = ServedBackend(model)
@@ -212,13 +223,13 @@ def _answer(
         answering = context.model(model)
     Evaluator(answering, behaviours=micro.behaviours if embedded else None).evaluate_to_folder(
         folder,
-        adapter,
-        scale,
+        subject.adapter,
+        subject.scale,
         {name: side.items for name, side in asked.items()},
         {name: side.scorer for name, side in asked.items()},
         {name: side.sampling or sampling for name, side in asked.items()},
-        context.environment(search),
-        seed=seed,
+        context.environment(exam.search),
+        seed=exam.seed,
         progress=context.progress,
         shard=shard,
     )

@@ -11,7 +11,14 @@ from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.selection import selected
 from prefdelta.experiments.aggregation.validation import adapter_folder
-from prefdelta.experiments.evaluation import division_of_records, engine_config, evaluate, evaluation_unit
+from prefdelta.experiments.evaluation import (
+    Exam,
+    Subject,
+    division_of_records,
+    engine_config,
+    evaluate,
+    evaluation_unit,
+)
 from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Externals, Inputs, MakeShard, RunContext, Unit
 from prefdelta.recipe import ModelRef
@@ -103,19 +110,13 @@ def _answer(
     shard: Shard,
 ) -> None:
     """The records of a model, bare or with an adapter at one scale, in a folder of the scale's."""
-    settings, folder = domain.settings, work / f"scale-{scale:g}"
+    settings = domain.settings
     sampling = settings.evaluation_sampling or settings.sampling
     evaluate(
-        folder,
+        work / f"scale-{scale:g}",
         context,
-        model,
-        adapter,
-        scale,
-        settings.benchmarks,
-        sampling,
-        settings.search,
-        "test",
-        seed,
+        Subject(model, adapter, scale),
+        Exam(settings.benchmarks, sampling, settings.search, "test", seed),
         held_out=domain.held_out_files(inputs),
         cache=domain.student.cache,
         rank=domain.rank,

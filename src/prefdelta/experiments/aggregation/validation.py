@@ -18,7 +18,7 @@ from prefdelta.core.store import Artifact
 from prefdelta.evaluation.benchmarks import benchmark_pairs
 from prefdelta.evaluation.pair_margins import PairRows
 from prefdelta.experiments.aggregation.domain_context import DomainContext
-from prefdelta.experiments.evaluation import RECORDS, engine_config, evaluate, evaluation_unit
+from prefdelta.experiments.evaluation import RECORDS, Exam, Subject, engine_config, evaluate, evaluation_unit
 from prefdelta.experiments.load import Load, Passed, evaluated, text_of
 from prefdelta.experiments.preference_pairs import PAIRS
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
@@ -220,14 +220,8 @@ class _Measuring:
             evaluate(
                 folder,
                 self._context,
-                domain.student.ref,
-                adapter,
-                scale,
-                domain.asked,
-                domain.validation_sampling,
-                domain.settings.search,
-                "validation",
-                drawn,
+                Subject(domain.student.ref, adapter, scale),
+                Exam(domain.asked, domain.validation_sampling, domain.settings.search, "validation", drawn),
                 held_out=domain.held_out_files(self._inputs),
                 cache=domain.student.cache,
                 rank=domain.rank,

@@ -14,7 +14,15 @@ from prefdelta.evaluation.watching import MERGE, STUDENT, WITHOUT, watch_summary
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.learning import merge_options
 from prefdelta.experiments.aggregation.selection import selected
-from prefdelta.experiments.evaluation import RECORD_BYTES, RECORDS, division_of_records, engine_config, evaluate
+from prefdelta.experiments.evaluation import (
+    RECORD_BYTES,
+    RECORDS,
+    Exam,
+    Subject,
+    division_of_records,
+    engine_config,
+    evaluate,
+)
 from prefdelta.experiments.identity import benchmark_externals
 from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
@@ -40,14 +48,8 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
             evaluate(
                 work / variant,
                 context,
-                domain.student.ref,
-                adapter,
-                scale,
-                settings.benchmarks,
-                settings.sampling,
-                None,
-                "test",
-                seed,
+                Subject(domain.student.ref, adapter, scale),
+                Exam(settings.benchmarks, settings.sampling, None, "test", seed),
                 rank=domain.rank,
                 shard=shard,
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.evaluation.benchmarks import Split
-from prefdelta.experiments.evaluation import division_of_records, evaluate, evaluation_unit
+from prefdelta.experiments.evaluation import Exam, Subject, division_of_records, evaluate, evaluation_unit
 from prefdelta.experiments.fusion.fusion_context import FusionContext
 from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
@@ -38,9 +38,8 @@ def _evaluation(
     def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         model = fusion.student.ref if source is None else source
         folder = inputs["adapter"].path if adapter else None
-        evaluate(
-            *(work, context, model, folder, 1.0, recipe.benchmarks, sampling, recipe.search, split, seed), shard=shard
-        )
+        exam = Exam(recipe.benchmarks, sampling, recipe.search, split, seed)
+        evaluate(work, context, Subject(model, folder), exam, shard=shard)
 
     return evaluation_unit(
         f"{split}/{name}",

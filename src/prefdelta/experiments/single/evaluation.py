@@ -19,7 +19,7 @@ from prefdelta.evaluation.doubts import doubts
 from prefdelta.evaluation.results import SCHEMA, EvaluationResults, Score, read_as
 from prefdelta.evaluation.score_table import ScoreTable
 from prefdelta.experiments.checking import checked
-from prefdelta.experiments.evaluation import RECORDS, evaluate
+from prefdelta.experiments.evaluation import RECORDS, Exam, Subject, evaluate
 from prefdelta.experiments.identity import benchmark_externals, file_externals
 from prefdelta.experiments.plan import RESULTS
 from prefdelta.experiments.room import check_questions
@@ -87,7 +87,7 @@ def evaluate_unit(
     def build(work: Path, context: RunContext) -> None:
         if isinstance(ref, ModelRef) and not asked.lm_eval and not asked.pairs:
             check_questions("items", ref, benchmark_items(asked, "test"), environment)
-        evaluate(work, context, ref, variant, scale, [asked], sampling, environment, "test", seed)
+        evaluate(work, context, Subject(ref, variant, scale), Exam([asked], sampling, environment, "test", seed))
         write_results(work, model=model, adapter=adapter, scale=scale, seed=seed)
 
     return single_unit(

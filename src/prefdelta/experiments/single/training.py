@@ -10,7 +10,7 @@ from prefdelta.adapters.trained import TRAINING
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Pair, digest, read_examples, read_rows
 from prefdelta.experiments.checking import checked
-from prefdelta.experiments.evaluation import evaluate
+from prefdelta.experiments.evaluation import Exam, Subject, evaluate
 from prefdelta.experiments.identity import seed_from
 from prefdelta.experiments.single.evaluation import pairs_benchmark, read_score, write_results
 from prefdelta.experiments.single.models import model_from
@@ -84,7 +84,8 @@ def _measure(work: Path, context: RunContext, ref: ModelRef, held_out: Path, exa
             "there says little of other prompts."
         )
     folder = work / HELD_OUT
-    evaluate(folder, context, ref, work, 1.0, [pairs_benchmark(str(held_out))], Sampling(), None, "test", 0)
+    exam = Exam([pairs_benchmark(str(held_out))], Sampling(), None, "test", 0)
+    evaluate(folder, context, Subject(ref, work), exam)
     write_results(folder, model=ref.path, adapter=None, scale=1.0, seed=0)
 
 
