@@ -73,10 +73,12 @@ def main() -> None:
         "versions": {"prefdelta": metadata.version("prefdelta"), "torch": torch.__version__},
         **claims(found),
     }
-    write_json((given.results or RESULTS) / "evidence.json", results)
+    suffix = "".join(f"-{part}" for part in given.part or ())  # the numbers of some parts never replace those of all
+    numbers = (given.results or RESULTS) / f"evidence{suffix}.json"
+    write_json(numbers, results)
     for name, picture in figures(results).items():
         replace_text((given.results or DOCS) / f"{name}.svg", picture)
-    console.print(f"numbers: {(given.results or RESULTS) / 'evidence.json'}", highlight=False)
+    console.print(f"numbers: {numbers}", highlight=False)
 
 
 if __name__ == "__main__":

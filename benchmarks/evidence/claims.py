@@ -26,10 +26,11 @@ def claims(rows: Sequence[Row]) -> dict[str, Any]:
     for row in rows:
         parts[row["part"]].append(row)
     students = {(row["cell"]["family"], row["cell"]["domain"]): row["tests"]["student"] for row in parts["student"]}
-    merges = [*parts["seeds"], *parts["families"]]
     found = {
         "table": _table(parts["seeds"], parts["baselines"], students),
-        "regret": _regret(merges),
+        "families": _families(parts["families"], students),
+        "regret": _regret(parts["seeds"]),
+        "regret_families": _regret(parts["families"]),
         "regret_alone": _regret([row for row in parts["baselines"] if len(row["cell"]["members"]) == 1]),
         "lengths": _lengths(parts["seeds"], parts["lengths"]),
         "number": _number(parts["baselines"], parts["number"], parts["seeds"]),
@@ -75,6 +76,36 @@ def _table(seeds: Sequence[Row], baselines: Sequence[Row], students: Mapping[Any
             chosen = {row["cell"]["seed"]: row["tests"]["agreement"] for row in rows if row["cell"]["method"] == other}
             made[f"over {other}"] = _over([row for row in rows if row["cell"]["method"] != other], chosen)
         made["over student"] = _over(rows, {row["cell"]["seed"]: students[family, domain] for row in rows})
+        found[domain] = made
+    return found
+
+
+def _families(rows: Sequence[Row], students: Mapping[Any, Answers]) -> dict[str, Any]:
+    """By domain: each family's scores, and the methods against others over all families.
+
+    The interval of a mean over families is Student's over their differences, one each: they share no model. Each
+    merge also has how many times the λ of ``stored`` the one of agreement is, beside what each lost.
+    """
+    found: dict[str, Any] = {}
+    for (domain,), of_domain in _group(rows, "domain").items():
+        made: dict[str, Any] = {"scores": {}, "ratio": {}}
+        at: dict[str, dict[Any, float]] = defaultdict(dict)
+        for row in of_domain:
+            place = (row["cell"]["family"], row["cell"]["seed"])
+            at[row["cell"]["method"]][place] = score(row["tests"]["agreement"])
+            at["student"][place] = score(students[place[0], domain])
+            made["ratio"][_name(row)] = {
+                "ratio": round(row["chosen"]["agreement"] / row["chosen"]["stored"], 2),
+                "lost": {way: round(lost(row, way), 1) for way in ("agreement", "stored")},
+            }
+        for method, scores in at.items():
+            made["scores"][method] = {str(family): round(each, 1) for (family, _), each in scores.items()}
+        for other in ("student", "average", "ties"):
+            made[f"over {other}"] = {
+                method: over_groups({place: [each - at[other][place]] for place, each in scores.items()})
+                for method, scores in at.items()
+                if method not in ("student", other)
+            }
         found[domain] = made
     return found
 

@@ -22,6 +22,8 @@ def figures(results: Mapping[str, Any]) -> dict[str, str]:
     drawn: dict[str, Sequence[Panel]] = {}
     if "table" in found:
         drawn["evidence-table"] = [_table(domain, numbers) for domain, numbers in found["table"].items()]
+    if "families" in found:
+        drawn["evidence-families"] = [_families(domain, numbers) for domain, numbers in found["families"].items()]
     if "regret" in found:
         drawn["evidence-regret"] = [_regret("All merges", found["regret"])]
         if "regret_alone" in found:
@@ -59,6 +61,15 @@ def _table(domain: str, numbers: Numbers) -> Panel:
     for index, (name, ways) in enumerate(pair for pair in numbers.items() if pair[0] not in _NOT_METHODS):
         rows.append(_row(name, "merge", ways["agreement"], {"λ = 1": ways["one"]}, opens_group=index == 0))
     return panel(domain, rows, highest=_highest(rows), student=student["mean"])
+
+
+def _families(domain: str, numbers: Numbers) -> Panel:
+    rows = []
+    for method, by_family in numbers["scores"].items():
+        points = tuple(_point(f"{method}, family {family}", each, full=True) for family, each in by_family.items())
+        mean = sum(point.score for point in points) / len(points)
+        rows.append(Row(method, "student" if method == "student" else "merge", points, None, f"{mean:.1f}"))
+    return panel(domain, rows, highest=_highest(rows), student=None)
 
 
 def _regret(title: str, numbers: Numbers) -> Panel:

@@ -65,6 +65,8 @@ PLANS = {
         epochs=(0.5, 4.0),
         few=("average", "truncate-ties"),
         harmful=True,
+        families=(200, 300, 400),
+        family_seeds=(10,),
     ),
     "full": Plan(
         sizes=Sizes(100, 500),
