@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-import time
+from threading import Event, Timer
 
 import pytest
 
@@ -21,17 +21,23 @@ class _Cycle:
         signal.raise_signal(signal.SIGINT)
 
 
-def collect_and_go_on() -> None:
+def collect_and_wait(longest: float) -> None:
     with interrupts_heard():
         _Cycle()
         gc.collect()
-        time.sleep(5)
+        Event().wait(longest)
 
 
 def test_an_interrupt_in_a_finalizer_is_not_lost() -> None:
+    """It comes again, and wakes what waits meanwhile."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    late = Event()
+    timer = Timer(20, late.set)
+    timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            collect_and_go_on()
+            collect_and_wait(40)
     finally:
+        timer.cancel()
         signal.signal(signal.SIGINT, before)
+    assert not late.is_set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
@@ -10,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
-from threading import Timer
+from threading import Timer, main_thread
 from types import FrameType
 from typing import Annotated, TextIO
 
@@ -49,6 +48,12 @@ def _common(
     """Many weak preference signals in, one stronger model out."""
 
 
+def _interrupt() -> None:
+    """Interrupt the main thread with a signal of its own, which also wakes it where it waits."""
+    heard = callable(signal.getsignal(signal.SIGINT))  # a process that nohup started ignores it
+    signal.pthread_kill(main_thread().ident or 0, signal.SIGINT if heard else signal.SIGTERM)
+
+
 @contextmanager
 def interrupts_heard() -> Iterator[None]:
     """Have an interrupt come again that arrives where Python cannot raise it: in a finalizer, as garbage is collected.
@@ -59,7 +64,7 @@ def interrupts_heard() -> Iterator[None]:
 
     def told(unraisable: sys.UnraisableHookArgs) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            again = Timer(_AGAIN, _thread.interrupt_main)  # not from here, where it would be lost as well
+            again = Timer(_AGAIN, _interrupt)  # not from here, where it would be lost as well
             again.daemon = True
             again.start()
         else:
