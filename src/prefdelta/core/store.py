@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -214,15 +214,18 @@ class Store:
         if (self.root / SHARDS).is_dir():
             remove_ours(self.root / SHARDS)
 
-    def locked(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def locked(self) -> Iterator[None]:
         """Hold the run directory, so that no second process writes to it; the lock ends with the process.
 
         Raises:
             PrefdeltaError: another process holds it, or is about to put a folder of its own there, or the directory
                 cannot be written.
         """
-        check_free(self.root)
-        return locked(self.root, self.root / LOCK)
+        check_free(self.root)  # here, as holding it makes the directory
+        with locked(self.root, self.root / LOCK):
+            check_free(self.root)  # and again: of two that begin at once, one at least sees the other
+            yield
 
     def log(self, **entry: Any) -> None:
         """Append to the journal: when what was built, on which machine."""
