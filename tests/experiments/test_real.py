@@ -75,6 +75,8 @@ def test_the_recipe_has_everything_in_its_place(student: Path, tmp_path: Path) -
     assert isinstance(weak, Imported)
     assert weak.path == str(tmp_path / "results" / "gemma-7b-it" / "model_outputs.json")
     assert published.seeds == (3,)
+    quick = real_recipe(student, tmp_path / "results", None, QUICK).domains["chat"]
+    assert all(benchmark.validation + benchmark.test <= quick.held_out for benchmark in quick.benchmarks)
     assert published.watch is not None
     assert published.watch.benchmarks[1].lm_eval is not None
     assert published.watch.benchmarks[1].lm_eval.data == str(tmp_path / "arc" / "test.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.real.siblings import SIBLINGS, prompts_folder, sibling_folder
-from prefdelta.recipe import Benchmark, Recipe, load_recipe
+from prefdelta.recipe import Benchmark, Domain, Recipe, load_recipe
 
 QUICK = 0.06
 """The share that takes minutes."""
@@ -57,16 +57,16 @@ def _reduced(recipe: Recipe, share: float, keep: Callable[[Benchmark], bool]) ->
         counts = {"validation": few(benchmark.validation), "test": few(benchmark.test)}
         return benchmark.model_copy(update=counts)
 
-    domains = {
-        name: domain.model_copy(
-            update={
-                "prompts": domain.prompts.model_copy(update={"count": few(domain.prompts.count)}),
-                "held_out": few(domain.held_out),
-                "benchmarks": tuple(map(smaller, domain.benchmarks)),
-            }
-        )
-        for name, domain in recipe.domains.items()
-    }
+    def fewer(domain: Domain) -> Domain:
+        benchmarks = tuple(map(smaller, domain.benchmarks))
+        asked = max(benchmark.validation + benchmark.test for benchmark in benchmarks)  # no fewer are held out
+        counts = {
+            "prompts": domain.prompts.model_copy(update={"count": few(domain.prompts.count)}),
+            "held_out": max(few(domain.held_out), asked),
+        }
+        return domain.model_copy(update={**counts, "benchmarks": benchmarks})
+
+    domains = {name: fewer(domain) for name, domain in recipe.domains.items()}
     watch = recipe.watch
     if watch is not None:
         watch = watch.model_copy(update={"benchmarks": tuple(smaller(each) for each in watch.benchmarks if keep(each))})
