@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from prefdelta.core.type_words import type_words
 from prefdelta.recipe import RECIPES
 
 _TITLES = {
@@ -40,14 +40,6 @@ _TITLES = {
     "Limits": "Limits of a task",
 }
 """What a model is called where the words of its class's name are not plain enough."""
-_WORDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Any: "anything"}
-_BOUNDS = {
-    "gt": "above {:g}",
-    "ge": "at least {:g}",
-    "lt": "below {:g}",
-    "le": "at most {:g}",
-    "min_length": "{} or more of them",
-}
 
 
 def recipe_keys_page() -> str:
@@ -100,38 +92,13 @@ def _section(model: type[BaseModel]) -> str:
 
 
 def _row(key: str, field: FieldInfo) -> str:
-    kind = _type(field.annotation, list(field.metadata))
+    kind = type_words(field.annotation, field.metadata, _linked)
     cells = (f"`{key}`", kind, _default(field), field.description or "")
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "↵") for cell in cells) + " |"
 
 
-def _type(annotation: Any, metadata: list[Any]) -> str:
-    """A type in words, with the limits of its values."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _type(arguments[0], [*arguments[1:], *metadata])
-    limits = [limit for each in metadata for limit in (each.metadata if isinstance(each, FieldInfo) else [each])]
-    bounds = [
-        words.format(bound)
-        for limit in limits
-        for name, words in _BOUNDS.items()
-        if (bound := getattr(limit, name, None)) is not None
-    ]
-    return ", ".join([_words(annotation, origin, arguments), *dict.fromkeys(bounds)])
-
-
-def _words(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> str:
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in arguments)
-    if origin in (Union, UnionType):
-        return " or ".join(_type(each, []) for each in arguments if each is not NoneType)
-    if origin in (tuple, list):
-        return f"list of: {_type(arguments[0], [])}"
-    if origin in (dict, Mapping):
-        return f"{_type(arguments[0], [])} → {_type(arguments[1], [])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"[{title(annotation)}](#{_anchor(title(annotation))})"
-    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+def _linked(model: type[BaseModel]) -> str:
+    return f"[{title(model)}](#{_anchor(title(model))})"
 
 
 def _anchor(heading: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -10,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from prefdelta.cli import app, main
+from prefdelta.cli.doctor import FOR, requirements
 from prefdelta.cli.help import REFERENCES, SECTIONS, setting_keys
+from prefdelta.cli.methods import option_lines
 from prefdelta.merging import METHODS
-from prefdelta.merging.guide import CHOOSER, when_to_use
+from prefdelta.merging.guide import CHOOSER, MEASURED, when_to_use
 from prefdelta.merging.learned.methods import LEARNED
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -52,10 +56,17 @@ def test_help_lists_the_commands_in_the_order_of_work(said: Said) -> None:
     assert places == sorted(places)
 
 
+def test_no_command_is_described_by_half_a_sentence(said: Said) -> None:
+    _, text = said("--help")
+    assert [line for line in text.splitlines() if line.endswith("...") and not line.startswith("Usage")] == []
+
+
 def test_the_help_of_a_command_lists_its_own_settings(said: Said) -> None:
     _, text = said("train", "--help")
-    for line in ("lora.r [64]", "learning_rate [", "docs/training.md"):
+    for line in ("lora.r [64]", "learning_rate [", "student.KEY: dtype", "docs/training.md"):
         assert line in text
+    assert "together" not in text  # a recipe's key, which the command refuses
+    assert "model.KEY: dtype" in said("evaluate", "--help")[1]
     assert "lora.r" not in said("merge", "--help")[1]
 
 
@@ -74,9 +85,26 @@ def test_every_method_says_when_to_use_it() -> None:
     assert when_to_use("somebody-elses") is None
 
 
+def test_the_scores_of_the_choice_are_the_measured_ones() -> None:
+    evidence = json.loads((DOCS.parent / "benchmarks" / "results" / "evidence.json").read_text(encoding="utf-8"))
+    found = evidence["claims"]["sharpening"]["scores"]
+    cells = {"average": "average", "gam": "gam", "ties": "ties .2", "truncate": "truncate, energy .5"}
+    cells["truncate-ties"] = "truncate-ties, energy .5"
+    assert {name: found[cell]["mean"] for name, cell in cells.items()} == MEASURED
+    assert all(len(found[cell]) == 9 for cell in cells.values())  # eight cells and their mean
+
+
 def test_methods_begins_with_a_choice(said: Said) -> None:
     _, text = said("methods")
     assert text.index("Which one?") < text.index("All ") < text.index("Learned merges")
+    assert "knots-RULE" in text
+    assert "core-sce" not in text  # one line for all rules of a space
+
+
+def test_options_are_told_in_words() -> None:
+    lines = [line for entry in METHODS.values() for line in option_lines(entry.options)]
+    assert "reference=0  (whole number, at least 0 or chordal-mean)" in lines
+    assert [line for line in lines if re.search(r"FieldInfo|Annotated|typing|\[|None", line)] == []
 
 
 def test_a_method_is_told_with_its_options_and_use(said: Said) -> None:
@@ -84,6 +112,22 @@ def test_a_method_is_told_with_its_options_and_use(said: Said) -> None:
     for words in ("When. ", "def core_ties(", "--set density=0.2"):
         assert words in text
     assert "prefdelta learn" in said("methods", "tara-a")[1]
+
+
+def test_doctor_says_what_each_extra_is_for() -> None:
+    assert {extra for extra, *_ in requirements() if extra} - {"test", "lint", "docs"} == FOR.keys()
+
+
+def test_doctor_asks_the_named_interpreter_for_vllm(
+    said: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREFDELTA_VLLM_PYTHON", str(tmp_path / "gone"))
+    assert "does not run" in " ".join(said("doctor")[1].replace("│", " ").split())
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho torch 2.0 vllm 0.32.0\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PREFDELTA_VLLM_PYTHON", str(other))
+    assert "vllm 0.32.0" in said("doctor")[1]
 
 
 def test_doctor_tells_packages_devices_and_what_cannot_be_reached(said: Said) -> None:

@@ -49,7 +49,7 @@ def merge(
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Merge LoRA adapters into one LoRA adapter, exactly; only --scale agreement and pairs load the base model."""
+    """Merge LoRA adapters into one LoRA adapter. The base model is needed for --scale agreement and pairs only."""
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.recipe import settings_mapping
 
@@ -89,7 +89,7 @@ def inspect(
     preview: Annotated[bool, typer.Option("--preview/--no-preview", help="Whether to preview merges at all.")] = True,
     overwrite: Overwrite = False,
 ) -> None:
-    """Tell what adapters are to one another, and what merge methods would do to them."""
+    """Compare adapters: norms, cosines, what merges would do to them."""
     from prefdelta.cli.inspection_tables import print_inspection
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.core.outputs import check_file, write_output
@@ -124,7 +124,7 @@ def apply(
     dtype: Dtype = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Bake an adapter into its base model, and tell how much of it rounding took away."""
+    """Bake an adapter into its base model. Reports how much of the update rounding loses."""
     from prefdelta.core.progress import Display
     from prefdelta.merging.baking import apply_adapter, print_apply
 
@@ -174,7 +174,7 @@ def tune(
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Find the scale, method, weights and adapters that do best, with labels or without, and merge them."""
+    """Find the best scale, method, weights and adapters, and merge. By labels, or without them (--by)."""
     from prefdelta.cli.tune import tune_command
     from prefdelta.recipe import settings_mapping
 

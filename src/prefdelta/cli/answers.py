@@ -28,7 +28,7 @@ def sample(
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Let one model answer prompts, n times each, and write responses.jsonl."""
+    """Let a model answer prompts, and write responses.jsonl."""
     from prefdelta.experiments.single.answers import sample_unit
 
     single(sample_unit(model, prompts, corpus, server, tuple(settings or ())), output, overwrite)
@@ -42,7 +42,7 @@ def score(
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Score answers by a reward model (--set model=ID) or by rule (--set scorer=NAME), and write scores.jsonl."""
+    """Score answers by a reward model or by rule. --set model=ID or --set scorer=NAME; writes scores.jsonl."""
     from prefdelta.experiments.single.answers import score_unit
 
     single(score_unit(prompts, responses, tuple(settings or ())), output, overwrite)
@@ -60,7 +60,7 @@ def pair(
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Turn two models' answers into preference pairs, and write pairs.jsonl with its data card."""
+    """Turn two models' answers into preference pairs. Writes pairs.jsonl and its data card."""
     from prefdelta.experiments.preference_pairs import PairFiles
     from prefdelta.experiments.single.preference_pairs import pair_unit
 
@@ -82,7 +82,7 @@ def import_(
     split: Annotated[str | None, typer.Option(help="Of a folder with several splits, the one to read.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Read other tools' preference pairs into a pairs file that prefdelta trains on."""
+    """Convert other tools' preference pairs into a pairs file."""
     from prefdelta.pairs.exchange import import_pairs
 
     told = import_pairs(source, output, format=format, split=split, overwrite=overwrite)
@@ -99,7 +99,7 @@ def export(
     ] = "conversational",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write pairs as TRL's preference data: prompt, chosen, rejected."""
+    """Write pairs as TRL's columns: prompt, chosen, rejected."""
     from prefdelta.pairs.exchange import export_pairs
 
     told = export_pairs(pairs, output, form=form, overwrite=overwrite)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @app.command(cls=Command)
 def compare(
     run_a: Annotated[Path, typer.Argument(help="A records.jsonl, its folder, or a finished run.")],
-    run_b: Annotated[Path, typer.Argument(help="The run to hold against it; differences are RUN_B minus RUN_A.")],
+    run_b: Annotated[Path, typer.Argument(help="The other run; differences are RUN_B minus RUN_A.")],
     json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say which of two runs on the same items is better, and whether that could be chance."""
+    """Tell which of two runs is better, and if it may be chance."""
 
     from prefdelta.core.files import readable_json
     from prefdelta.core.invocation import command

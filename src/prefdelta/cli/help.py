@@ -9,7 +9,7 @@ from typing import Any, get_args
 from typer.core import TyperCommand, TyperGroup
 
 SECTIONS = {
-    "Begin": ("demo", "real", "doctor", "methods"),
+    "Start here": ("demo", "real", "doctor", "methods"),
     "Whole runs": ("run", "report", "view", "verify"),
     "Data": ("index", "sample", "score", "pair", "import", "export"),
     "Adapters": ("train", "inspect", "merge", "tune", "learn", "apply"),
@@ -28,16 +28,20 @@ class Reference:
         models: models whose keys ``--set`` takes: ``Name`` of :mod:`prefdelta.recipe` (``module:Name`` of a module in
             it), or ``prefix=Name`` for keys under a prefix.
         also: keys that no model lists.
+        without: keys of the models that the command refuses.
     """
 
     page: str
     models: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 _OBJECTIVE = "options of the objective, such as beta (docs/training.md)"
+_DRAWN = "sampling.KEY: how answers are drawn for --scale agreement, as in sampling.max_new_tokens=256"
 _RECIPE = "every key of a recipe by its full name, as seeds=[0,1]"
-_METHOD = "an option of a merge method, as `prefdelta methods NAME` tells"
+_METHOD = "an option of a merge method: `prefdelta methods NAME` lists them"
+_MODEL = "dtype, thinking, revision and other keys of a model (docs/reference/recipe-keys.md#model)"
 
 REFERENCES = {
     "demo": Reference("tutorial.md"),
@@ -47,20 +51,24 @@ REFERENCES = {
     "run": Reference("recipes.md", also=(_RECIPE,)),
     "report": Reference("results.md"),
     "view": Reference("viewer.md"),
-    "verify": Reference("tutorial.md"),
+    "verify": Reference("trust.md"),
     "index": Reference("search.md"),
-    "sample": Reference("sampling.md", ("Sampling", "prompts=Prompts", "source=ModelRef")),
+    "sample": Reference("sampling.md", ("Sampling", "prompts=Prompts"), (f"source.KEY: {_MODEL}",)),
     "score": Reference("pairs.md", ("Scoring", "prompts=Prompts"), ("responses.system",)),
     "pair": Reference("pairs.md", ("Pairing", "Filters", "prompts=Prompts"), ("chosen.system and rejected.system",)),
     "import": Reference("pairs.md"),
     "export": Reference("pairs.md"),
-    "train": Reference("training.md", ("Training", "student=ModelRef"), (_OBJECTIVE,)),
+    "train": Reference("training.md", ("Training",), (_OBJECTIVE, f"student.KEY: {_MODEL}"), without=("together",)),
     "inspect": Reference("inspect.md"),
-    "merge": Reference("methods/README.md", also=(f"OPTION: {_METHOD}",)),
-    "tune": Reference("tuning.md", ("Sampling",), (f"METHOD.OPTION: {_METHOD}",)),
-    "learn": Reference("methods/learned.md", ("learning:LanguageLearning",), (_OBJECTIVE, f"METHOD.OPTION: {_METHOD}")),
+    "merge": Reference("methods/README.md", also=(f"OPTION: {_METHOD}", _DRAWN)),
+    "tune": Reference("tuning.md", ("Sampling",), (f"METHOD.OPTION: {_METHOD}", f"base.KEY: {_MODEL}")),
+    "learn": Reference(
+        "methods/learned.md",
+        ("learning:LanguageLearning",),
+        (_OBJECTIVE, f"METHOD.OPTION: {_METHOD}", f"base.KEY: {_MODEL}"),
+    ),
     "apply": Reference("apply.md"),
-    "evaluate": Reference("evaluation.md", ("Sampling", "questions=Questions")),
+    "evaluate": Reference("evaluation.md", ("Sampling", "questions=Questions"), (f"model.KEY: {_MODEL}",)),
     "compare": Reference("comparing.md"),
     "answer": Reference("judging.md"),
     "convert": Reference("recipes.md"),
@@ -81,7 +89,9 @@ class Commands(TyperGroup):
                     [(name.ljust(width), self.commands[name].get_short_help_str(limit)) for name in names]
                 )
         with formatter.section("Help"):
-            formatter.write_text("prefdelta COMMAND --help tells a command's options, its --set keys and its page.")
+            formatter.write_text(
+                "prefdelta COMMAND --help shows the options of a command, its --set keys and its page."
+            )
 
 
 class Command(TyperCommand):
@@ -109,7 +119,7 @@ def setting_keys(reference: Reference) -> list[str]:
         module, _, name = name.rpartition(":")
         model = getattr(import_module(f"prefdelta.recipe.{module}".rstrip(".")), name)
         lines += _keys(model, f"{prefix}." if prefix else "")
-    return [*lines, *reference.also]
+    return [*(line for line in lines if line.partition(" ")[0] not in reference.without), *reference.also]
 
 
 def _keys(model: Any, prefix: str) -> list[str]:
@@ -129,4 +139,4 @@ def _shown(default: Any, annotation: Any) -> str:
     if default is None:
         words = [str(word) for part in get_args(annotation) for word in get_args(part) if isinstance(word, str)]
         return "none" if not words else f"none; or {', '.join(words)}"
-    return str(getattr(default, "name", default))
+    return "none" if default == () else str(getattr(default, "name", default))

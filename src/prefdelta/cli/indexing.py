@@ -22,7 +22,7 @@ def index(
     ann: Annotated[Literal["flat", "hnsw"], typer.Option(help="Exact (flat) or approximate (hnsw) vectors.")] = "flat",
     overwrite: Overwrite = False,
 ) -> None:
-    """Index a search corpus once; recipes name the folder as their corpus."""
+    """Index a search corpus once. Recipes name the folder as their corpus."""
     from prefdelta.experiments.single.index import index_unit
     from prefdelta.experiments.single.unit import run_single
 

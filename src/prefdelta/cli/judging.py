@@ -11,9 +11,7 @@ from prefdelta.cli.app import app
 from prefdelta.cli.help import Command
 from prefdelta.cli.options import Output, Overwrite
 
-judge = typer.Typer(
-    help="Let a judge, behind a URL or local, compare or grade answers.", no_args_is_help=True, rich_markup_mode=None
-)
+judge = typer.Typer(help="Let a judge model compare or grade answers.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(judge, name="judge")
 
 AnswersFile = Annotated[Path, typer.Argument(help="The model's answers: a file or a folder with records.jsonl.")]
@@ -120,7 +118,7 @@ def answer(
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Let a model answer a benchmark's questions, turn by turn, for a judge, and write answers.jsonl."""
+    """Let a model answer a judge's questions, and write answers.jsonl."""
     from prefdelta.cli.units import single
     from prefdelta.experiments.single.answers import answer_unit
 

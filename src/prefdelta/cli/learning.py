@@ -36,7 +36,7 @@ def learn(
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
-    """Merge LoRA adapters with weights learned on held-out pairs; run it again to continue after an interruption."""
+    """Merge with weights learned on held-out pairs. Run it again to continue after an interruption."""
     from prefdelta.experiments.single.learning import learn_unit
     from prefdelta.experiments.single.unit import run_single
 

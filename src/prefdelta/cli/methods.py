@@ -5,29 +5,46 @@ from __future__ import annotations
 import inspect
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
-from prefdelta.merging.guide import CHOOSER, when_to_use
+from prefdelta.core.type_words import type_words
+from prefdelta.merging.guide import CHOOSER, MEASURED, when_to_use
 from prefdelta.merging.learned.methods import LEARNED
+from prefdelta.merging.methods.catalogue import COMBINED, RULES, SPACES
 from prefdelta.merging.registry import METHODS, Options
 
 
 def print_methods(console: Console) -> None:
-    """Tell which methods to try in which order, then list all."""
-    first = Table("try", "when", title="Which one?")
+    """Show which methods to try in which order, then list all."""
+    first = Table("try", "when", Column("score", justify="right"), title="Which one?")
     for name, when in CHOOSER:
-        first.add_row(name, when)
+        first.add_row(name, when, f"{MEASURED[name]:.1f}" if name in MEASURED else "")
     console.print(first)
+    console.print(
+        "score: percent right, mean of eight merges of embedded models, λ chosen without labels "
+        "(benchmarks/results/sharpening.md)\n"
+        "how to choose λ: --scale agreement with a base model and prompts, --scale projection without (docs/scale.md)",
+        soft_wrap=True,
+    )
     table = Table("method", "what it does", "source", title=f"All {len(METHODS)} merge methods")
     for entry in METHODS.values():
-        table.add_row(entry.name, entry.summary, entry.paper)
+        if not _in_a_space(entry.name):
+            table.add_row(entry.name, entry.summary, entry.paper)
+    for space in filter(None, SPACES):
+        half = SPACES[space]
+        table.add_row(f"{space}RULE", f"A rule {half.summary}; see below.", half.paper)
     console.print(table)
+    console.print(f"RULE: {', '.join(RULES)}; for example knots-ties", soft_wrap=True)
     learned = Table("method", "what it does", "source", title="Learned merges: prefdelta learn")
     for learnt in LEARNED.values():
         learned.add_row(learnt.name, learnt.summary, learnt.paper)
     console.print(learned)
     console.print("prefdelta methods NAME: a method's equation, options and when to use it", soft_wrap=True)
+
+
+def _in_a_space(name: str) -> bool:
+    return name in COMBINED and name not in RULES
 
 
 def print_method(name: str, console: Console) -> None:
@@ -64,8 +81,8 @@ def option_lines(model: type[Options]) -> list[str]:
     """``option=default  (type)`` of every option."""
     lines = []
     for option, field in model.model_fields.items():
-        kind = inspect.formatannotation(field.annotation).replace("typing.", "").replace("Literal", "one of ")
-        given = "VALUE" if field.is_required() else field.default
+        kind = type_words(field.annotation, field.metadata).replace("`", "")
+        given = "VALUE" if field.is_required() else "none" if field.default is None else field.default
         lines.append(f"{option}={given}  ({kind})")
     return lines
 

@@ -18,8 +18,8 @@ DropModules = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated. The keys stand below."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated. Keys: below."),
 ]
 Cache = Annotated[
-    Path | None, typer.Option(help="Where this machine keeps its copies of runs that lie at an address [~/.cache].")
+    Path | None, typer.Option(help="Where copies of runs on an object store are kept [~/.cache/prefdelta/runs].")
 ]

@@ -13,13 +13,13 @@ from prefdelta.core.progress import terminal
 
 @app.command(cls=Command)
 def doctor(
-    hub: Annotated[bool, typer.Option("--hub", help="Also ask whether the Hugging Face Hub can be reached.")] = False,
+    hub: Annotated[bool, typer.Option("--hub", help="Also try the Hugging Face Hub.")] = False,
     server: Annotated[
-        list[str] | None, typer.Option(help="Also ask this OpenAI-compatible URL, up to /v1; may be repeated.")
+        list[str] | None, typer.Option(help="Also try this OpenAI-compatible URL, up to /v1; may be repeated.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each question over the network.")] = 5.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each of them.")] = 5.0,
 ) -> None:
-    """Tell what is installed, which extras are missing, which devices there are, and what can be reached."""
+    """Show what is installed or missing, and which devices there are. --hub and --server try connections."""
     from prefdelta.cli.doctor import diagnose
 
     if not diagnose(terminal(), hub=hub, servers=server or [], timeout=timeout):
@@ -28,9 +28,11 @@ def doctor(
 
 @app.command("methods", cls=Command)
 def list_methods(
-    name: Annotated[str | None, typer.Argument(help="A method to tell in full, with its dense code.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A method to show in full: equation as code, options, when to use it.")
+    ] = None,
 ) -> None:
-    """Tell which merge method to choose and list all, or tell one in full."""
+    """Show which merge method to choose, all of them, or one in full."""
     from prefdelta.cli.methods import print_method, print_methods
 
     if name is None:

