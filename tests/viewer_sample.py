@@ -11,7 +11,7 @@ from prefdelta.experiments.aggregation.summary import DomainOutcome, summarise
 from prefdelta.recipe import Recipe
 from prefdelta.report.viewer import RunView
 from prefdelta.report.viewer.aggregation import domain_model
-from prefdelta.report.viewer.process import GeometryView, ProcessView, TrainingView, UnitView
+from prefdelta.report.viewer.process import GeometryView, ProcessView, TrainingView, UnitDetails, UnitView
 from prefdelta.report.viewer.view import Chart, Curve, DomainView, PairSet
 
 SEEDS = (0, 1)
@@ -116,12 +116,16 @@ def made_by() -> ProcessView:
     """Units with a hostile name, two trainings, and the geometry of two deltas that pull against each other."""
     evil = HOSTILE[:60]
     units = [
+        UnitView("reasoning/prompts", "prompts", 1.0, 2000, []),
         UnitView("reasoning/pairs/ash", "pairs", 2.0, 3000, ["reasoning/prompts"]),
-        UnitView(f"reasoning/adapters/0/{evil}", "adapters", None, 5_000_000, ["reasoning/pairs/ash"]),
+        UnitView(
+            f"reasoning/adapters/0/{evil}", "adapters", None, 5_000_000, ["reasoning/pairs/ash", "reasoning/prompts"]
+        ),
     ]
     trainings = [
         TrainingView(f"reasoning/adapters/0/{name}", [1, 2, 3], {"loss": [0.693, None, low]})
         for name, low in (("ash", 0.3), (evil, 0.2))
     ]
     pair = {"first": 0, "second": 1, "cosine": -0.5, "modules": {"layers.0.q": -0.5, "layers.1.q": None}}
-    return ProcessView(units, trainings, [GeometryView("reasoning", ["ash", evil], [1.0, 2.0], [pair])])
+    details = {unit.name: UnitDetails({"source": HOSTILE}, [(evil, unit.size, "a1b2")]) for unit in units}
+    return ProcessView(units, trainings, [GeometryView("reasoning", ["ash", evil], [1.0, 2.0], [pair])], details)

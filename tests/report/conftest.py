@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +46,20 @@ def page(browser: Page) -> Iterator[Page]:
     assert "owned" not in browser.run("document.title").partition("·")[2]
     assert browser.complaints == []
     assert all(address.startswith(("file://", "about:")) for address in browser.requests)
+
+
+_VIOLATIONS = """axe.run({preload: false, runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
+  .then(found => found.violations.map(({id, nodes}) => `${id}: ${nodes.map(({html}) => html).join("\\n")}`))"""
+
+
+@pytest.fixture(scope="session")
+def violations() -> Callable[[Page], list[str]]:
+    """What axe-core finds wrong with the page that is shown."""
+    found = pytest.importorskip("axe_core_python", reason="axe-core-python, of the extra 'test', is not installed")
+    axe = (Path(found.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+    def violations_of(page: Page) -> list[str]:
+        page.run(f"{axe}; 0")
+        return list(page.run(_VIOLATIONS))
+
+    return violations_of

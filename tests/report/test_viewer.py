@@ -265,13 +265,34 @@ def test_reproduce_shows_command_recipe_and_results(page: Page, viewer: Path) ->
         assert (viewer.parent / link).is_file()
 
 
-def test_the_run_shows_artifacts_with_links_to_what_they_are_made_from(page: Page, viewer: Path) -> None:
+def test_the_run_is_a_graph_of_stages_that_choose_its_artifacts(page: Page, viewer: Path) -> None:
     page.open(viewer, "#view=run")
-    page.wait("document.querySelectorAll('#units tbody tr').length === 2")
-    assert page.run("document.querySelector('#units a').textContent") == "reasoning/pairs/ash"
-    page.click("#units a")
-    page.wait("document.activeElement.querySelector('th')?.textContent === 'reasoning/pairs/ash'")
-    page.open(viewer, "#view=run&stage=adapters")
+    page.wait("document.querySelectorAll('#units tbody tr').length === 3")
+    stages = page.run("[...document.querySelectorAll('.stage')].map(e => e.textContent)")
+    assert stages == ["prompts1 · 1.0 s", "pairs1 · 2.0 s", "adapters1 · 0.0 s"]
+    # Adapters read prompts and pairs, and pairs are made of prompts: two lines are the whole way.
+    assert page.run("document.querySelectorAll('.graph line').length") == 2
+    lefts = page.run("[...document.querySelectorAll('.stage')].map(e => e.getBoundingClientRect().left)")
+    assert lefts == sorted(set(lefts))
+    page.click("#stage-adapters")
+    page.wait("document.querySelectorAll('#units tbody tr').length === 1")
+    page.click("#stage-adapters")
+    page.wait("document.querySelectorAll('#units tbody tr').length === 3")
+
+
+def test_an_artifact_shows_what_it_was_made_from_its_settings_and_its_files(page: Page, viewer: Path) -> None:
+    page.open(viewer, "#view=run&stage=pairs")
+    page.click("#units th a")
+    page.wait("!!document.querySelector('#settings')")
+    hostile = HOSTILE.replace("\ud800", "\ufffd")
+    assert page.run("document.querySelector('h2').textContent") == "reasoning/pairs/ash"
+    assert page.run("document.querySelector('#from').textContent") == "made from: reasoning/prompts"
+    settings = page.run("JSON.parse(document.querySelector('#settings').textContent).source")
+    assert settings.replace("\ud800", "\ufffd") == hostile
+    assert page.run("document.querySelector('#view tbody').innerText").split()[-1] == "a1b2"
+    page.click("#from a")
+    page.wait("document.querySelector('h2').textContent === 'reasoning/prompts'")
+    page.press("Escape")
     page.wait("document.querySelectorAll('#units tbody tr').length === 1")
 
 

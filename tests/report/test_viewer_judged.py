@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,3 +67,21 @@ def test_both_answers_both_verdicts_and_the_judges_words_stand_on_the_page_as_te
         replies = {"A>B": "Both are read. [[A>B]]", "B>A": "[[B>A]]"}
         assert texts(page, ".said .text") == [f"{replies[verdict]} {hostile}" for _, verdict in verdicts]
     assert wanted == {}
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (375, True)])
+@pytest.mark.parametrize("address", ["#view=items", "#view=results", "item"])
+def test_a_judged_question_is_for_everyone(
+    page: Page, judged: Path, violations: Callable[[Page], list[str]], address: str, width: int, dark: bool
+) -> None:
+    page.size(width, 800)
+    page.dark(dark)
+    page.open(judged, "#view=items" if address == "item" else address)
+    page.wait("!!document.querySelector('#count, .quote')")
+    if address == "item":
+        page.press("j")
+        page.press("Enter")
+        page.wait("document.querySelectorAll('.said').length === 2")
+    assert page.run("document.documentElement.scrollWidth") <= width
+    assert violations(page) == []
+    page.dark(False)

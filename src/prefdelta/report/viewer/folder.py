@@ -3,8 +3,8 @@
 ``data/index.js`` holds what the table needs, in columns: scores in thousandths of the full score, the parsed answers as
 places in a list of texts. ``data/D-S-C.js`` holds the whole texts of 200 items of domain ``D`` and training seed ``S``;
 it is loaded when one of them is opened or searched. ``data/pairs.js`` holds the table of pairs, ``data/p-N-C.js`` the
-texts of 200 pairs of set ``N``. Texts go through JSON inside a string, so that no name in them can be code or a special
-key.
+texts of 200 pairs of set ``N``, and ``data/units.js`` what the manifests of artifacts tell. Texts go through JSON
+inside a string, so that no name in them can be code or a special key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from prefdelta.core.outputs import staged_folder
 from prefdelta.core.records import Item, Message, Pair, Record
-from prefdelta.report.viewer.process import RunState
+from prefdelta.report.viewer.process import ProcessView, RunState
 from prefdelta.report.viewer.view import DomainView, PairSet, RunView
 
 PER_CHUNK = 200  # items, or pairs
@@ -27,6 +27,7 @@ _PARSED = 60  # characters of a parsed answer in the table
 _INDEX = "index"
 _PAIRS = "pairs"
 _STATE = "state"
+_UNITS = "units"
 
 
 def write_viewer(run: RunView, folder: Path, *, recipe: str, overwrite: bool = False) -> None:
@@ -60,6 +61,8 @@ def viewer_files(run: RunView, recipe: str) -> Iterator[tuple[str, bytes]]:
         for seed in range(len(domain.answers)):
             for chunk, begin in enumerate(range(0, len(domain.items), PER_CHUNK)):
                 yield _script(f"{place}-{seed}-{chunk}", _texts(domain, seed, begin))
+    if run.process.units:
+        yield units_file(run.process)
     if run.pairs:
         yield _script(_PAIRS, [_pair_columns(pairs) for pairs in run.pairs])
     for place, pairs in enumerate(run.pairs):
@@ -85,6 +88,11 @@ def unfinished_index(name: str, state: RunState) -> tuple[str, bytes]:
 def state_file(state: RunState) -> tuple[str, bytes]:
     """How far a run at work has come."""
     return _script(_STATE, asdict(state))
+
+
+def units_file(process: ProcessView) -> tuple[str, bytes]:
+    """What the artifacts' manifests tell."""
+    return _script(_UNITS, {name: asdict(found) for name, found in process.details.items()})
 
 
 def _script(name: str, value: Any) -> tuple[str, bytes]:

@@ -18,14 +18,15 @@ from threading import Lock, Thread
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.store import JOURNAL
-from prefdelta.report.viewer.folder import page_files, state_file, unfinished_index
-from prefdelta.report.viewer.process import run_state
+from prefdelta.report.viewer.folder import page_files, state_file, unfinished_index, units_file
+from prefdelta.report.viewer.process import collect_process, run_state
 
 Files = Iterable[tuple[str, bytes]]
 
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
 _RESULTS = "results.json"
 _STATE = "data/state.js"
+_UNITS = "data/units.js"
 
 
 class LiveRun:
@@ -50,6 +51,8 @@ class LiveRun:
             finished = self._is_finished()
             if name == _STATE:
                 return state_file(run_state(self._root, finished=finished))[1]
+            if name == _UNITS and not finished:
+                return units_file(collect_process(self._root))[1]
             if not finished:
                 index = unfinished_index(self._root.resolve().name, run_state(self._root, finished=False))
                 return dict([*page_files(), index]).get(name)

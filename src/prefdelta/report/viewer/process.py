@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,14 @@ class UnitView:
 
 
 @dataclass(frozen=True)
+class UnitDetails:
+    """What an artifact's manifest tells: its settings, and its files as (name, bytes, SHA-256)."""
+
+    settings: Any
+    files: Sequence[tuple[str, int, str]]
+
+
+@dataclass(frozen=True)
 class TrainingView:
     """One adapter's training: metric -> its value at each of ``steps``."""
 
@@ -53,11 +61,12 @@ class GeometryView:
 
 @dataclass(frozen=True)
 class ProcessView:
-    """What is known of the making of a run."""
+    """What is known of the making of a run; ``details`` by the names of the units."""
 
     units: Sequence[UnitView] = ()
     trainings: Sequence[TrainingView] = ()
     geometry: Sequence[GeometryView] = ()
+    details: Mapping[str, UnitDetails] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,23 +103,27 @@ def run_state(root: Path, *, finished: bool) -> RunState:
 def collect_process(root: Path) -> ProcessView:
     """Read manifests, journal, training logs and geometry of a run folder."""
     seconds = _seconds(root / JOURNAL)
-    units, trainings, geometry = [], [], []
+    units, trainings, geometry, details = [], [], [], {}
     for manifest in sorted(root.rglob(MANIFEST)):
         folder = manifest.parent
         told = read_manifest(folder)
         name = folder.relative_to(root)
         if told is None or "stage" not in told or any(part.startswith(".") for part in name.parts):
             continue
-        size = sum(told.get("bytes", {}).values())
+        sizes = told.get("bytes", {})
+        files = [(file, sizes.get(file, 0), digest) for file, digest in sorted(told["files"].items())]
+        details[name.as_posix()] = UnitDetails(told.get("config", {}), files)
         inputs = sorted({entry["path"] for entry in told.get("inputs", {}).values()})
-        units.append(UnitView(name.as_posix(), told["stage"], seconds.get(name.as_posix()), size, inputs))
+        units.append(
+            UnitView(name.as_posix(), told["stage"], seconds.get(name.as_posix()), sum(sizes.values()), inputs)
+        )
         if (folder / _LOG).is_file():
             trainings.append(_training(name.as_posix(), folder / _LOG))
         if (folder / _GEOMETRY).is_file():
             geometry.append(_geometry(name.parts[0], folder / _GEOMETRY))
     order = {name: place for place, name in enumerate(seconds)}
     units.sort(key=lambda unit: (order.get(unit.name, len(order)), unit.name))
-    return ProcessView(units, trainings, geometry)
+    return ProcessView(units, trainings, geometry, details)
 
 
 def _seconds(journal: Path) -> dict[str, float]:

@@ -71,11 +71,12 @@ Viewer.state = () => {
     set: state.get("set"),
     reason: state.get("reason"),
     pair: state.get("pair"),
+    unit: state.get("unit"),
   };
 };
 
 // What an address holds beside its view, which another view does not keep.
-Viewer.PLACES = ["item", "itemtask", "itemseed", "with", "pair", "sort", "order"];
+Viewer.PLACES = ["item", "itemtask", "itemseed", "with", "pair", "unit", "sort", "order"];
 Viewer.elsewhere = (view) => Viewer.link({ ...Object.fromEntries(Viewer.PLACES.map((key) => [key, null])), view });
 
 // The address with some of the state changed; null removes a key.

@@ -3,38 +3,64 @@
 (() => {
   const { make, wide, head } = Viewer;
   const bytes = (size) => size < 1e6 ? `${(size / 1e3).toFixed(1)} kB` : `${(size / 1e6).toFixed(1)} MB`;
-  const time = (seconds) => seconds === null ? "" : seconds < 90 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1)} min`;
+  Viewer.time = (seconds) => seconds === null ? "" : seconds < 90 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1)} min`;
 
-  // The units in the order of making; what reads what, as links within the table.
+  const unitLink = (name) => Viewer.link({ view: "unit", unit: name });
+  const linked = (names) => names.flatMap((name, at) => [at ? ", " : "",
+    Viewer.run.units.some((unit) => unit.name === name) ? make("a", { href: unitLink(name) }, name) : name]);
+
+  // The stages as a graph, then the units in the order of making.
   const run = (state, target) => {
     const { units } = Viewer.run;
     const asked = new URLSearchParams(location.hash.slice(1)).get("stage") || "";
-    const stages = [...new Set(units.map((unit) => unit.stage))];
     const shown = units.filter((unit) => !asked || unit.stage === asked);
     const longest = Math.max(...units.map((unit) => unit.seconds ?? 0), 0.001);
-    const readers = new Map(units.map((unit) => [unit.name, units.filter(({ inputs }) => inputs.includes(unit.name)).length]));
-    const reveal = (name) => (event) => {
-      event.preventDefault();
-      const row = document.getElementById(`unit-${units.findIndex((unit) => unit.name === name)}`);
-      if (row) {
-        row.scrollIntoView({ block: "center" });
-        row.focus();
-      } else Viewer.go({ stage: null });
-    };
     Viewer.fill(target,
-      make("p", {}, `${units.length} artifacts in the order in which they were made, with what each was made from.`),
-      make("form", { class: "controls", onsubmit: (event) => event.preventDefault() },
-        make("label", {}, "stage", make("select", { id: "stage", onchange: (event) => Viewer.go({ stage: event.target.value }) },
-          ["", ...stages].map((stage) => make("option", { value: stage, selected: stage === asked }, stage || "all"))))),
+      make("p", {}, "The stages, each with its number of artifacts and their time. Lines lead from what is read to what is made of it. " +
+        "Choose a stage to see its artifacts alone."),
+      Viewer.graph(units, asked),
+      make("p", { id: "shown" }, asked ? `${shown.length} of ${units.length} artifacts: ${asked}` : `${units.length} artifacts, in the order of making`),
       wide("Artifacts of the run", make("table", { id: "units" },
-        head(["artifact", "stage", "time", "share", "size", "read by", "made from"]),
-        make("tbody", {}, shown.map((unit) => make("tr", { id: `unit-${units.indexOf(unit)}`, tabindex: "-1" },
-          make("th", { scope: "row" }, unit.name), make("td", {}, unit.stage), make("td", {}, time(unit.seconds)),
+        head(["artifact", "stage", "time", "of the longest", "size", "made from"]),
+        make("tbody", {}, shown.map((unit) => make("tr", {},
+          make("th", { scope: "row" }, make("a", { href: unitLink(unit.name) }, unit.name)), make("td", {}, unit.stage),
+          make("td", {}, Viewer.time(unit.seconds)),
           make("td", {}, make("meter", { min: 0, max: longest, value: unit.seconds ?? 0, "aria-label": `share of the longest, ${unit.name}` })),
-          make("td", {}, bytes(unit.size)), make("td", {}, String(readers.get(unit.name))),
-          make("td", { class: "inputs" }, unit.inputs.flatMap((name, at) =>
-            [at ? ", " : "", readers.has(name) ? make("a", { href: "#", onclick: reveal(name) }, name) : name]))))))));
+          make("td", {}, bytes(unit.size)), make("td", { class: "inputs" }, linked(unit.inputs))))))));
   };
+
+  // What an artifact's manifest tells; of a run at work it may be younger than what was loaded.
+  const details = async (name) => {
+    if (Viewer.run.live && Viewer.chunks.has("units") && !Viewer.chunks.get("units")[name]) {
+      Viewer.chunks.delete("units");
+      Viewer.waiting.delete("units");
+    }
+    return (await Viewer.chunk("units"))[name] ?? { settings: {}, files: [] };
+  };
+
+  // One artifact: what it was made from, its settings, and its files with their hashes.
+  const unit = async (state, target) => {
+    const { units } = Viewer.run;
+    const found = units.find(({ name }) => name === state.unit);
+    if (!found) {
+      Viewer.fill(target, make("p", {}, "No such artifact in this run."));
+      return;
+    }
+    const told = await details(found.name);
+    if (!state.alive()) return;
+    const readers = units.filter(({ inputs }) => inputs.includes(found.name)).map(({ name }) => name);
+    Viewer.fill(target,
+      make("p", { class: "steps" }, make("a", { href: back(), id: "back" }, "the run")),
+      make("h2", {}, found.name),
+      make("p", {}, [found.stage, Viewer.time(found.seconds), bytes(found.size)].filter(Boolean).join(" · ")),
+      make("p", { id: "from" }, "made from: ", found.inputs.length ? linked(found.inputs) : "no other artifact"),
+      make("p", {}, "read by: ", readers.length ? linked(readers) : "no other artifact"),
+      make("h2", {}, "Settings"), make("pre", { tabindex: "0" }, make("code", { id: "settings" }, JSON.stringify(told.settings, null, 2))),
+      make("h2", {}, "Files"), wide("Files", make("table", {}, head(["file", "size", "SHA-256"]),
+        make("tbody", {}, told.files.map(([name, size, hash]) => make("tr", {}, make("th", { scope: "row" }, name),
+          make("td", {}, bytes(size)), make("td", {}, make("code", {}, hash))))))));
+  };
+  const back = () => Viewer.link({ view: "run", unit: null });
 
   const SIZE = { width: 460, left: 44, right: 440, top: 10, bottom: 170 };
   const curves = (label, trainings) => {
@@ -101,4 +127,5 @@
   Viewer.views.training = { label: "Training", has: (run) => run.trainings.length > 0, keys: {}, draw: training };
   Viewer.views.geometry = { label: "Geometry", has: (run) => run.geometry.length > 0, keys: {}, draw: geometry };
   Viewer.views.run = { label: "Run", has: (run) => run.units.length > 0, keys: {}, draw: run };
+  Viewer.views.unit = { within: "run", has: (run) => run.units.length > 0, keys: { Escape: () => { location.hash = back(); } }, draw: unit };
 })();
