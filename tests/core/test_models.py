@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lora_fixtures import save_lora
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.models import load, parameter_count
+from prefdelta.core.models import load, load_weights, parameter_count
 from prefdelta.core.reference import ModelRef
 from prefdelta.merging.baking import apply_adapter
 from tiny import tiny_model, tiny_tokenizer
@@ -31,6 +32,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_tokenizer().save_pretrained(root / name)
     save_lora(model, root / "adapter", seed=1, r=2, target_modules=["q_proj"])
     return root
+
+
+@pytest.mark.parametrize(("capability", "loaded"), [("AVX2", torch.float32), ("AVX512", torch.bfloat16)])
+def test_weights_in_16_bits_are_widened_where_the_processor_is_slow_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, loaded: torch.dtype
+) -> None:
+    tiny_model().bfloat16().save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    cpu = torch.device("cpu")
+    assert load_weights(ModelRef(path=str(tmp_path)), cpu).dtype == loaded
+    assert load_weights(ModelRef(path=str(tmp_path), dtype="bfloat16"), cpu).dtype == torch.bfloat16
 
 
 def shard(folder: Path) -> Path:

@@ -313,17 +313,18 @@ def test_the_reference_is_computed_once_for_all_seeds(
     assert _contents(tmp_path / "first") == _contents(tmp_path / "again")
 
 
-def test_a_wrong_reference_is_found_at_the_first_step(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_wrong_reference_is_found_before_the_first_step(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, dtype: str
 ) -> None:
-    cache = tmp_path / "cache"
-    _train(student, make_pairs(8), settings(), tmp_path / "out", cache=cache)
+    cache, ref = tmp_path / "cache", student.model_copy(update={"dtype": dtype})
+    _train(ref, make_pairs(8), settings(), tmp_path / "out", cache=cache)
     (file,) = cache.iterdir()
-    values = load_file(file)["logps"] + torch.arange(len(load_file(file)["logps"]))
+    values = load_file(file)["logps"] + 2 * torch.arange(len(load_file(file)["logps"]))
     checksum = torch.tensor(list(hashlib.sha256(values.numpy().tobytes()).digest()), dtype=torch.uint8)
     save_file({"logps": values, "sha256": checksum}, file)  # whole, but of something else
     with pytest.raises(PrefdeltaError, match="the reference does not belong to this base and data"):
-        _train(student, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
+        _train(ref, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
 
 
 def test_a_diverging_loss_stops(student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def _vllm() -> str:
 def _devices(console: Console) -> None:
     import torch
 
+    from prefdelta.core.models import slow_in_16_bits
+
     table = Table("device", "what it is", "memory")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
     table.add_row("cpu", f"{os.cpu_count()} cores", "" if memory is None else f"{memory / 2**30:.1f} GiB")
@@ -124,6 +126,8 @@ def _devices(console: Console) -> None:
     if torch.backends.mps.is_available():
         table.add_row("mps", "Apple GPU", "")
     console.print(table)
+    if slow_in_16_bits():
+        console.print("This CPU is slow in 16 bits: `dtype: auto` loads models in float32 on it.", soft_wrap=True)
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         console.print("No GPU: embedded and small models run, 8B models need one.", soft_wrap=True)
     free = shutil.disk_usage(Path.cwd()).free

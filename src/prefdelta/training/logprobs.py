@@ -121,15 +121,15 @@ class Precision:
 
     Attributes:
         logprob: for the log-probability of one token, in nats.
-        loss: for the loss of a step.
+        loss: for the loss of a step; ``None`` where too little is known of it.
     """
 
     logprob: float
-    loss: float
+    loss: float | None
 
 
 _FULL = Precision(logprob=1e-3, loss=1e-4)
-_HALF = Precision(logprob=0.25, loss=0.02)
+_HALF = Precision(logprob=0.25, loss=None)
 
 
 def precision(model: CausalLM) -> Precision:

@@ -109,7 +109,7 @@ def test_loading_keeps_the_trained_head_and_refuses_a_model_without_one(tmp_path
     for name, saved in (("reward", model), ("causal", tiny_model())):
         saved.save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-    loaded = load_reward(ModelRef(path=str(tmp_path / "reward")))
+    loaded = load_reward(ModelRef(path=str(tmp_path / "reward"), dtype="bfloat16"))
     assert loaded.model.dtype == torch.bfloat16
     assert torch.equal(loaded.model.score.weight, model.score.weight)
     with pytest.raises(PrefdeltaError, match=r"no reward model: its checkpoint lacks 'score\.weight'"):

@@ -35,12 +35,13 @@ def load_reward(ref: ModelRef) -> LoadedReward:
         PrefdeltaError: it cannot be found or read, or has no trained head: a causal LM's checkpoint would load too,
             with a head of random numbers.
     """
+    device = default_device()
     try:
         tokenizer = load_tokenizer(ref)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             local_folder(ref) or ref.path,
             revision=ref.revision,
-            dtype=torch_dtype(ref),
+            dtype=torch_dtype(ref, device),
             trust_remote_code=ref.trust_remote_code,
             output_loading_info=True,
         )
@@ -53,7 +54,7 @@ def load_reward(ref: ModelRef) -> LoadedReward:
             "random; give a sequence-classification checkpoint."
         )
     tokenizer.padding_side = "right"  # as these models are trained
-    return LoadedReward(model.to(default_device()).eval(), tokenizer)
+    return LoadedReward(model.to(device).eval(), tokenizer)
 
 
 class RewardScorer:
