@@ -1,4 +1,4 @@
-"""Tiny CLIP and Llama models with random weights, as folders."""
+"""Tiny BERT, CLIP and Llama models with random weights, as folders."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from pathlib import Path
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, LlamaConfig, LlamaModel
 
-from prefdelta.experiments.suites.backbone.bert import train_tokenizer
+from prefdelta.experiments.suites.backbone.bert import build_bert, train_tokenizer
 from prefdelta.experiments.suites.data.rows import Pair
 from prefdelta.recipe.suite import BertBackbone
+
+
+def write_bert(folder: Path, texts: Sequence[Pair]) -> Path:
+    """A BERT of one layer."""
+    settings = BertBackbone(type="bert", vocabulary=60, max_length=32, hidden=16, layers=1, heads=2, mlp=16)
+    words = train_tokenizer(texts, settings)
+    words.save_pretrained(folder)
+    torch.manual_seed(0)
+    build_bert(settings, len(words)).save_pretrained(folder)
+    return folder
 
 
 def write_clip(folder: Path, texts: Sequence[Pair]) -> Path:

@@ -105,7 +105,21 @@ class DecoderBackbone(Config):
     )
 
 
-Backbone = Annotated[VitBackbone | BertBackbone | ClipBackbone | DecoderBackbone, Field(discriminator="type")]
+class EncoderBackbone(Config):
+    """A pretrained text encoder; its feature is the mean over a pair's tokens, as sentence encoders are read.
+
+    Each task trains a linear head together with its LoRA.
+    """
+
+    type: Literal["text-encoder"] = Field(description="A pretrained text encoder, read as the mean over its tokens.")
+    model: Model = Field(description="A Hugging Face id or folder.")
+    max_length: int = Field(default=128, gt=0, description="Tokens; longer inputs are cut.")
+
+
+TextBackbone = BertBackbone | DecoderBackbone | EncoderBackbone
+"""Those that read sentences."""
+
+Backbone = Annotated[VitBackbone | ClipBackbone | TextBackbone, Field(discriminator="type")]
 
 
 class FileSource(Config):

@@ -24,8 +24,15 @@ from prefdelta.experiments.suites.backbone.encoder import Head, load_encoder, lo
 from prefdelta.experiments.suites.backbone.vit import pool_of, pretrain_vit
 from prefdelta.experiments.suites.data.task import Examples
 from prefdelta.recipe.models import ModelRef
-from prefdelta.recipe.suite import BertBackbone, ClipBackbone, DecoderBackbone, Optimisation, VitBackbone
-from suite_models import write_clip, write_llama
+from prefdelta.recipe.suite import (
+    BertBackbone,
+    ClipBackbone,
+    DecoderBackbone,
+    EncoderBackbone,
+    Optimisation,
+    VitBackbone,
+)
+from suite_models import write_bert, write_clip, write_llama
 
 PAIRS = [("a red ball", "it is red"), ("the blue sky over there", "it is blue"), ("green grass", "it is not red")] * 8
 
@@ -56,6 +63,21 @@ def test_clip_heads_and_features_give_clips_own_logits(clip: Path, tmp_path: Pat
                        attention_mask=batch["attention_mask"]).logits_per_image  # fmt: skip
         expected = theirs if scaled else theirs / whole.logit_scale.exp()
     assert torch.allclose(ours, expected, atol=1e-4)
+
+
+def test_a_text_encoder_is_read_as_the_mean_over_its_words_whatever_the_padding(tmp_path: Path) -> None:
+    write_bert(tmp_path, PAIRS)
+    backbone = EncoderBackbone(type="text-encoder", model=ModelRef(path=str(tmp_path)), max_length=16)
+    encoder = load_encoder(backbone, None)
+    pairs = [("a red ball", "it is blue"), ("the blue sky over there is blue", "a red ball")]
+    examples = encode_pairs(load_tokenizer(backbone, None), pairs, [0, 1])
+    with torch.no_grad():
+        together = encoder.features(encoder.model, examples.inputs)
+        for number in range(2):
+            length = int(examples.inputs["attention_mask"][number].sum())
+            ids = examples.inputs["input_ids"][number : number + 1, :length]
+            alone = encoder.model(input_ids=ids).last_hidden_state[0].mean(dim=0)
+            assert torch.allclose(alone, together[number], atol=1e-5)
 
 
 def test_a_language_model_is_read_at_its_last_word_whatever_the_padding(tmp_path: Path) -> None:

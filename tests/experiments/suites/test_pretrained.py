@@ -13,7 +13,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.run import run_recipe
 from prefdelta.recipe import configure_recipe, load_recipe
 from prefdelta.recipe.suite import ClipBackbone, DecoderBackbone, LearnedMethod, SuiteRecipe
-from suite_models import write_clip, write_llama
+from suite_models import write_bert, write_clip, write_llama
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 TEXTS = [("a photo of a red ball", "it is blue"), ("left of the green right", "premise hypothesis relation")] * 4
@@ -52,6 +52,16 @@ def clip_suite(folder: Path) -> dict[str, Any]:
 
 
 def llama_suite(folder: Path) -> dict[str, Any]:
+    model = {"path": str(write_llama(folder / "llama", TEXTS)), "dtype": "bfloat16"}
+    return text_suite(folder, {"type": "language-model", "model": model}, suite_data.LORA["targets"])
+
+
+def encoder_suite(folder: Path) -> dict[str, Any]:
+    model = str(write_bert(folder / "bert", TEXTS))
+    return text_suite(folder, {"type": "text-encoder", "model": model}, ["query", "value"])
+
+
+def text_suite(folder: Path, backbone: dict[str, Any], targets: list[str]) -> dict[str, Any]:
     tasks = []
     for negate in (True, False):
         place = folder / f"negate-{negate}"
@@ -67,20 +77,19 @@ def llama_suite(folder: Path) -> dict[str, Any]:
         )
     return {
         "kind": "suite",
-        "name": "tiny-llama",
+        "name": "tiny-text",
         "budget": 2,
-        "backbone": {
-            "type": "language-model",
-            "model": {"path": str(write_llama(folder / "llama", TEXTS)), "dtype": "bfloat16"},
-            "max_length": 24,
-        },
+        "backbone": {**backbone, "max_length": 24},
         "tasks": tasks,
-        "adapter": {"lora": suite_data.LORA, "training": {**suite_data.OPTIMISATION, "learning_rate": 1e-2}},
+        "adapter": {
+            "lora": {**suite_data.LORA, "targets": targets},
+            "training": {**suite_data.OPTIMISATION, "learning_rate": 1e-2},
+        },
         "methods": suite_data.METHODS,
     }
 
 
-@pytest.mark.parametrize("suite", [clip_suite, llama_suite])
+@pytest.mark.parametrize("suite", [clip_suite, llama_suite, encoder_suite])
 def test_a_suite_over_a_given_model_runs(suite: Any, tmp_path: Path) -> None:
     run_recipe(configure_recipe(suite(tmp_path), origin="test"), tmp_path / "run")
     found = json.loads((tmp_path / "run" / "results.json").read_text())

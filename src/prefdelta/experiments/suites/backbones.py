@@ -18,7 +18,7 @@ from prefdelta.recipe.suite import BertBackbone, ClipBackbone, VitBackbone
 
 
 def backbone_units(suite: SuiteContext) -> Iterator[Unit]:
-    """One unit, or none: a pretrained language model is used as it is."""
+    """One unit, or none: a pretrained model of text is used as it is."""
     backbone = suite.recipe.backbone
     if isinstance(backbone, VitBackbone):
         yield _vit(suite, backbone)

@@ -11,7 +11,14 @@ from prefdelta.core.files import expanded
 from prefdelta.core.model_files import fingerprint
 from prefdelta.experiments.identity import path_digest, portable
 from prefdelta.experiments.unit import Externals, Make, Unit, Work
-from prefdelta.recipe.suite import BertBackbone, ClipBackbone, DecoderBackbone, SuiteRecipe, VitBackbone
+from prefdelta.recipe.suite import (
+    BertBackbone,
+    ClipBackbone,
+    DecoderBackbone,
+    EncoderBackbone,
+    SuiteRecipe,
+    VitBackbone,
+)
 
 BACKBONE = "backbone"
 HEADS = "heads"
@@ -28,7 +35,7 @@ class SuiteContext:
         names: the names of all tasks, in the recipe's order.
         kept: those whose adapters are merged where the unseen tasks are left out.
         backbone_unit: the name of the unit that pretrains the backbone or makes its heads; ``None`` for a pretrained
-            language model, which needs neither.
+            model of text, which needs neither.
     """
 
     def __init__(self, recipe: SuiteRecipe) -> None:
@@ -38,7 +45,7 @@ class SuiteContext:
         self.backbone_unit: str | None = BACKBONE
         if isinstance(recipe.backbone, ClipBackbone):
             self.backbone_unit = HEADS
-        elif isinstance(recipe.backbone, DecoderBackbone):
+        elif isinstance(recipe.backbone, DecoderBackbone | EncoderBackbone):
             self.backbone_unit = None
 
     @property
@@ -73,7 +80,7 @@ class SuiteContext:
         """A resumable unit that loads the backbone; its stage is the first part of its name."""
         backbone = self.recipe.backbone
         externals: dict[str, Callable[[], str]] = {}
-        if isinstance(backbone, ClipBackbone | DecoderBackbone):
+        if not isinstance(backbone, VitBackbone | BertBackbone):
             externals["model"] = partial(fingerprint, backbone.model)
         return Unit(
             name=name,

@@ -21,11 +21,11 @@ from prefdelta.merging.learned.classify import cross_entropy, entropy
 from prefdelta.merging.learned.data import Rows
 from prefdelta.merging.learned.tasks import Task
 from prefdelta.recipe.suite import (
-    BertBackbone,
     ClassifierObjective,
     ClipBackbone,
     DecoderBackbone,
     SuiteRecipe,
+    TextBackbone,
     VitBackbone,
 )
 
@@ -76,7 +76,7 @@ class SuiteInputs:
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         backbone = self.recipe.backbone
-        assert isinstance(backbone, BertBackbone | DecoderBackbone)
+        assert isinstance(backbone, TextBackbone)
         return load_tokenizer(backbone, self._backbone)
 
     def head(self, task: str) -> Head:

@@ -15,15 +15,21 @@ from transformers import AutoModel, AutoTokenizer, BertModel, CLIPVisionModelWit
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.model_files import local_folder
-from prefdelta.core.models import default_device
+from prefdelta.core.models import default_device, torch_dtype
 from prefdelta.experiments.suites.backbone.vit import CLASS_NAMES, CLASS_VECTORS, MODEL, normalised
 from prefdelta.recipe import ModelRef
-from prefdelta.recipe.suite import Backbone, BertBackbone, ClipBackbone, DecoderBackbone, VitBackbone
+from prefdelta.recipe.suite import (
+    Backbone,
+    BertBackbone,
+    ClipBackbone,
+    EncoderBackbone,
+    TextBackbone,
+    VitBackbone,
+)
 
 Inputs = Mapping[str, Tensor]
 Features = Callable[[nn.Module, Inputs], Tensor]
 """(model, inputs) -> ``(n, hidden)`` float32."""
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -100,10 +106,11 @@ def load_encoder(backbone: Backbone, folder: Path | None) -> Encoder:
         model = _pretrained(CLIPVisionModelWithProjection, backbone.model)
         return _ready(model, _clip_features, model.config.projection_dim)
     model = _pretrained(AutoModel, backbone.model)
-    return _ready(model, _last_position, model.config.get_text_config().hidden_size)
+    read = _mean if isinstance(backbone, EncoderBackbone) else _last_position
+    return _ready(model, read, model.config.get_text_config().hidden_size)
 
 
-def tokenizer_path(backbone: BertBackbone | DecoderBackbone, folder: Path | None) -> str | Path:
+def tokenizer_path(backbone: TextBackbone, folder: Path | None) -> str | Path:
     """Where a backbone of text has its tokenizer."""
     if isinstance(backbone, BertBackbone):
         assert folder is not None
@@ -111,9 +118,9 @@ def tokenizer_path(backbone: BertBackbone | DecoderBackbone, folder: Path | None
     return local_folder(backbone.model) or backbone.model.path
 
 
-def load_tokenizer(backbone: BertBackbone | DecoderBackbone, folder: Path | None) -> AutoTokenizer:
+def load_tokenizer(backbone: TextBackbone, folder: Path | None) -> AutoTokenizer:
     """The tokenizer of a backbone of text; it pads on the right and cuts at the recipe's ``max_length``."""
-    revision = backbone.model.revision if isinstance(backbone, DecoderBackbone) else None
+    revision = None if isinstance(backbone, BertBackbone) else backbone.model.revision
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_path(backbone, folder), revision=revision)
     tokenizer.padding_side = "right"
     tokenizer.model_max_length = backbone.max_length
@@ -134,7 +141,7 @@ def _pretrained(kind: type[PreTrainedModel] | type[AutoModel], ref: ModelRef) ->
         return kind.from_pretrained(
             local_folder(ref) or ref.path,
             revision=ref.revision,
-            dtype=_DTYPES.get(ref.dtype, "auto"),
+            dtype=torch_dtype(ref, default_device()),
             trust_remote_code=ref.trust_remote_code,
         )
     except (OSError, ValueError) as error:
@@ -163,6 +170,12 @@ def _first_position(model: nn.Module, inputs: Inputs) -> Tensor:
     trimmed, _ = _trimmed(inputs)
     hidden: Tensor = model(**trimmed).last_hidden_state[:, 0]
     return hidden.float()
+
+
+def _mean(model: nn.Module, inputs: Inputs) -> Tensor:
+    trimmed, lengths = _trimmed(inputs)
+    hidden = model(**trimmed).last_hidden_state.float()
+    return (hidden * trimmed["attention_mask"][:, :, None]).sum(dim=1) / lengths[:, None]
 
 
 def _last_position(model: nn.Module, inputs: Inputs) -> Tensor:
