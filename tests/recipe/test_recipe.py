@@ -105,6 +105,14 @@ def test_a_malformed_setting_is_refused(setting: str) -> None:
         settings_mapping([setting])
 
 
+def test_a_setting_below_a_plain_model_keeps_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, {**MINIMAL, "student": "./student"})
+    assert load(path, ["student.dtype=float32"]).student == ModelRef(path=str(tmp_path / "student"), dtype="float32")
+    monkeypatch.chdir(tmp_path.parent)  # a path that is typed is meant from where it is typed
+    assert load(path, ["student.path=./other"]).student == ModelRef(path=str(tmp_path.parent / "other"))
+    assert load(path, ["student=../other"]).student == ModelRef(path=str(tmp_path.parent.parent / "other"))
+
+
 def test_a_setting_below_a_plain_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PrefdeltaError, match="'name' holds no further keys"):
         load_recipe(write(tmp_path, MINIMAL), ["name.first=x"])

@@ -1,6 +1,6 @@
 """From a YAML file, and settings on the command line, to a recipe.
 
-Relative paths in a recipe are relative to the recipe's own folder.
+Relative paths in a recipe are relative to the recipe's own folder, those in a setting to where the command runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def load_recipe(
 ) -> BaseRecipe:
     """Read and check a recipe.
 
-    File paths inside that start with ``./`` or ``../`` are made absolute against the recipe's folder.
+    File paths inside that start with ``./`` or ``../`` are made absolute against the recipe's folder, those of settings
+    against the current one.
 
     Args:
         path: the YAML file.
@@ -36,9 +37,10 @@ def load_recipe(
     if not isinstance(raw, dict):
         raise PrefdeltaError(f"{path} holds no mapping of recipe keys; see docs/recipes.md.")
     raw.pop("x-shared", None)  # a place for YAML anchors
+    raw = _absolute(raw, path.resolve().parent, folders)
     for setting in settings:
         raw = _with_setting(raw, setting)
-    return configure_recipe(_absolute(raw, path.resolve().parent, folders), origin=str(path))
+    return configure_recipe(_absolute(raw, Path.cwd(), {}), origin=str(path))
 
 
 def _text(path: Path) -> str:
@@ -67,6 +69,10 @@ def settings_mapping(settings: Sequence[str]) -> dict[str, Any]:
     return raw
 
 
+_SHORT = {"student": "path", "model": "path", "weak": "path", "weaker": "path", "lm_eval": "task"}
+"""Keys under which a plain string stands for a mapping with this key."""
+
+
 def _with_setting(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
     key, separator, text = setting.partition("=")
     parts = key.split(".")
@@ -77,6 +83,8 @@ def _with_setting(raw: Mapping[str, Any], setting: str) -> dict[str, Any]:
     inner = changed
     for part in parts[:-1]:
         below = inner.get(part, {})
+        if isinstance(below, str) and part in _SHORT:
+            below = {_SHORT[part]: below}
         if not isinstance(below, Mapping):
             raise PrefdeltaError(f"--set {setting[:80]!r}: {part!r} holds no further keys.")
         inner[part] = dict(below)
