@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import warnings
 
+import pytest
 from rich.console import Console
 
-from prefdelta.core.progress import Display
+from prefdelta.core.errors import PrefdeltaWarning
+from prefdelta.core.progress import Display, warn_in_words
 
 
 def told(*, terminal: bool, step: float) -> str:
@@ -47,3 +50,11 @@ def test_in_a_terminal_there_are_bars_and_no_lines() -> None:
     shown = told(terminal=True, step=20)
     assert "whole run" in shown
     assert "10 of 10" not in shown
+
+
+def test_our_warnings_are_one_line_and_those_for_developers_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warn_in_words()
+        warnings.warn("it is so\x1b[31m", PrefdeltaWarning, stacklevel=1)
+        warnings.warn("deprecated", FutureWarning, stacklevel=1)
+    assert capsys.readouterr().err == "prefdelta: warning: it is so\\x1b[31m\n"

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from importlib import metadata
 from threading import Timer, main_thread
 from types import FrameType
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
 from prefdelta.cli.help import Commands
-from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.invocation import invoked
 from prefdelta.core.names import visible
+from prefdelta.core.progress import warn_in_words
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _RUNS = ("run", "demo", "real")  # their folders hold a recipe, which tells more than a command
@@ -96,7 +97,7 @@ def main() -> None:
         _check_words(words)
         told = () if words[:1] and words[0] in _RUNS else words
         with warnings.catch_warnings(), interrupts_heard(), invoked(told):
-            _warn_in_words()
+            warn_in_words()
             app()
     except PrefdeltaError as error:
         _fail(str(error), 2)
@@ -113,29 +114,6 @@ def main() -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _warn_in_words() -> None:
-    """Tell our warnings in one line each, and leave those to developers out, which the libraries give."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    warnings.simplefilter("always", PrefdeltaWarning)
-    others = warnings.showwarning
-
-    def told(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if issubclass(category, PrefdeltaWarning):
-            print(f"prefdelta: warning: {visible(str(message))}", file=sys.stderr)
-        else:
-            others(message, category, filename, lineno, file, line)
-
-    warnings.showwarning = told
 
 
 def _check_words(words: Sequence[str]) -> None:

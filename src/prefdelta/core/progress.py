@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from prefdelta.core.errors import PrefdeltaWarning
 from prefdelta.core.names import visible
 
 _QUIET = 30.0  # seconds between plain lines
+_with_source_line = warnings.showwarning
 
 
 class _Terminal(Console):
@@ -26,6 +30,31 @@ class _Terminal(Console):
 def terminal(*, stderr: bool = False) -> Console:
     """Where commands print. Brackets, colons and control characters in what users call things are letters."""
     return _Terminal(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def warn_in_words() -> None:
+    """Tell our warnings in one line each, and leave those to developers out, which the libraries give.
+
+    For a process of our own: it changes Python's filters and hook.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    warnings.simplefilter("always", PrefdeltaWarning)
+    warnings.showwarning = _told
+
+
+def _told(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, PrefdeltaWarning):
+        print(f"prefdelta: warning: {visible(str(message))}", file=sys.stderr)
+    else:
+        _with_source_line(message, category, filename, lineno, file, line)
 
 
 class Display:

@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 
 import torch
 
+from prefdelta.core.progress import warn_in_words
 from prefdelta.core.store import Artifact, Store
 from prefdelta.experiments.execution.scheduler import Came, Executor, Lost, News, Told
 from prefdelta.experiments.execution.worker import Worker
@@ -129,6 +130,7 @@ def _work(pipe: Connection, recipe: BaseRecipe, store: Store, device: str | None
     torch.set_num_threads(threads)  # results on a CPU depend on it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends its workers
     signal.signal(signal.SIGTERM, _interrupt)
+    warn_in_words()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError, KeyboardInterrupt):
         worker = Worker(recipe, store, pipe.send)

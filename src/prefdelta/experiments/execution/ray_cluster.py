@@ -18,6 +18,7 @@ from typing import Any, Self
 import torch
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.progress import warn_in_words
 from prefdelta.core.store import Artifact, Store
 from prefdelta.experiments.execution.scheduler import Came, Executor, Failed, Lost, News, Refused
 from prefdelta.experiments.unit import Unit
@@ -249,6 +250,7 @@ def _make(
     from prefdelta.experiments.execution.worker import Worker
 
     torch.set_num_threads(threads)  # results on a CPU depend on it
+    warn_in_words()
     last = 0.0
 
     def report(news: News) -> None:
