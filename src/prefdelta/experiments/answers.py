@@ -11,7 +11,7 @@ from prefdelta.core.shard import WHOLE, Shard, group_count
 from prefdelta.experiments.identity import file_externals, scoring_externals, source_config, source_externals
 from prefdelta.experiments.load import Passed, Sampled, Text, text_of
 from prefdelta.experiments.sharding import join_rows
-from prefdelta.experiments.unit import Division, Inputs, MakeShard, RunContext, Unit, Work, stage_unit
+from prefdelta.experiments.unit import Division, Inputs, MakeShard, RunContext, Unit, Work
 from prefdelta.generation.backends import opened_sampler
 from prefdelta.generation.prompts import draw_prompts
 from prefdelta.generation.request import GROUP_BATCHES
@@ -26,19 +26,20 @@ ANSWER_BYTES = 2048
 """Roughly, of one answer on disk."""
 
 
-def prompts_unit(prompts: Prompts, search: Search | None, *, root: str = "") -> Unit:
+def prompts_unit(name: str, prompts: Prompts, search: Search | None) -> Unit:
     """Questions -> ``prompts.jsonl``, asked as the search protocol has it."""
 
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
         drawn = draw_prompts(prompts)
         write_rows(work / PROMPTS, [protocol_of(search.protocol).dressed(item) for item in drawn] if search else drawn)
 
-    return stage_unit(
+    return Unit(
+        name,
         "prompts",
         config={"prompts": prompts, "protocol": search.protocol if search else None},
+        inputs={},
         externals=file_externals(prompts.source),
         make=make,
-        root=root,
     )
 
 
@@ -58,7 +59,6 @@ def responses_unit(
     *,
     questions: Prompts,
     prompts: str,
-    root: str = "",
 ) -> Unit:
     """The answers of a model, a server or a file to ``questions``, which are the artifact ``prompts``."""
     imported = isinstance(source, Imported)
@@ -69,14 +69,15 @@ def responses_unit(
         items = read_rows(inputs["prompts"].path / PROMPTS, Item)
         write_responses(work, items, context, source, sampling, search, shard)
 
-    return stage_unit(
-        f"responses/{name}",
+    return Unit(
+        name,
+        "responses",
         config={"source": source_config(source), **drawn},
         inputs={"prompts": prompts},
         externals={**source_externals(source), **corpus},
         make=make,
         work=answered(source, questions.count, questions, sampling, search),
-        root=root,
+        resumable=True,
         division=division_of_answers(source, questions.count, sampling, make) if isinstance(source, ModelRef) else None,
     )
 
@@ -119,7 +120,7 @@ def write_responses(
 
 
 def scores_unit(
-    name: str, scoring: Scoring, label: str, *, prompts: str, responses: str, count: int, text: Text, root: str = ""
+    name: str, scoring: Scoring, label: str, *, prompts: str, responses: str, count: int, text: Text
 ) -> Unit:
     """The scores of the ``count`` answers of the artifact ``responses``; ``label`` names who gave them.
 
@@ -133,15 +134,16 @@ def scores_unit(
         write_scores(work, items, samples, context, scoring, label, shard)
 
     division = Division(group_count(count, REWARD_BATCHES * scoring.batch_size), make, join_rows)
-    return stage_unit(
-        f"scores/{name}",
+    return Unit(
+        name,
+        "scores",
         config={"scoring": scoring, "label": label},
         inputs={"prompts": prompts, "responses": responses},
         externals=scoring_externals(scoring, label),
         make=make,
         reads=() if scoring.path is None else (scoring.path.replace("{source}", label),),
         work=Work(scores=count, disk=count * 64, load=() if reward is None else (reward,)),
-        root=root,
+        resumable=True,
         division=division if reward is not None else None,
     )
 

@@ -21,7 +21,7 @@ from prefdelta.evaluation.served import ServedBackend
 from prefdelta.experiments.identity import benchmark_externals, file_externals
 from prefdelta.experiments.load import Load
 from prefdelta.experiments.sharding import join_rows
-from prefdelta.experiments.unit import Division, Externals, Make, MakeShard, RunContext, Unit, Work, stage_unit
+from prefdelta.experiments.unit import Division, Externals, Make, MakeShard, RunContext, Unit, Work
 from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search, Server
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def engine_config(model: ModelRef) -> dict[str, Any]:
 
 def evaluation_unit(
     name: str,
+    stage: str,
     *,
     config: Mapping[str, Any],
     inputs: Mapping[str, str],
@@ -51,13 +52,13 @@ def evaluation_unit(
     samples: int,
     make: Make,
     load: tuple[Load, ...] = (),
-    root: str = "",
     division: Division | None = None,
 ) -> Unit:
     """A unit that evaluates on benchmarks.
 
     Args:
-        name: where the artifact is in ``root``.
+        name: where the artifact is.
+        stage: the stage it belongs to.
         config: what else than benchmarks, sampling and search decides the answers.
         inputs: label -> artifact.
         weights: what the model contributes to the key, if it is no input.
@@ -67,11 +68,11 @@ def evaluation_unit(
         samples: how many answers there will be.
         make: writes the records.
         load: what it asks of the model.
-        root: a folder of the run directory.
         division: how it is divided into shards, if it can be.
     """
-    return stage_unit(
+    return Unit(
         name,
+        stage,
         config={**config, "benchmarks": benchmarks, "sampling": sampling, "search": search},
         inputs=inputs,
         externals={
@@ -81,7 +82,7 @@ def evaluation_unit(
         },
         make=make,
         work=Work(samples=samples, disk=samples * RECORD_BYTES, load=load),
-        root=root,
+        resumable=True,
         division=division,
     )
 

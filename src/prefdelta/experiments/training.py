@@ -12,7 +12,7 @@ from prefdelta.core.records import Example
 from prefdelta.experiments.estimate import lora_bytes
 from prefdelta.experiments.load import Text, trained
 from prefdelta.experiments.student import Student
-from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work, stage_unit
+from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
 from prefdelta.recipe import Training
 from prefdelta.training.plan import check_learns, count_steps
 
@@ -37,12 +37,11 @@ def adapter_unit(
     rows: int,
     text: Text,
     held_out: Callable[[Inputs], Sequence[Example]] = lambda _: (),
-    root: str = "",
 ) -> Unit:
     """Pairs, triples or demonstrations -> a LoRA adapter of the student.
 
     Args:
-        name: where the artifact is in ``root``.
+        name: where the artifact is.
         student: what is trained.
         training: the settings.
         seeds: of the training.
@@ -52,7 +51,6 @@ def adapter_unit(
         rows: the most examples that there can be.
         text: how long their responses may be.
         held_out: reads pairs that are not trained on from the inputs, for the adapter's own scale.
-        root: a folder of the run directory.
 
     Raises:
         PrefdeltaError: the training cannot learn, see :func:`prefdelta.training.plan.check_learns`.
@@ -79,8 +77,9 @@ def adapter_unit(
         if report.warning:
             context.tell(f"{name}: {report.warning}")
 
-    return stage_unit(
+    return Unit(
         name,
+        "adapters",
         config=_config(config, seeds, student),
         inputs={**inputs, **student.inputs},
         externals=student.externals(),
@@ -90,7 +89,7 @@ def adapter_unit(
             disk=lora_bytes(student.given, training.lora),
             load=(trained(student.given, training, rows, text),),
         ),
-        root=root,
+        resumable=True,
     )
 
 
@@ -106,12 +105,11 @@ def together_unit(
     held_out: Callable[[str, Inputs], Sequence[Example]],
     rows: int,
     text: Text,
-    root: str,
 ) -> Unit:
     """Pairs of several deltas -> a folder with the adapter of each, trained together.
 
     Args:
-        name: where the artifact is in ``root``.
+        name: where the artifact is.
         student: what is trained.
         training: the settings of each.
         seeds: delta -> its seeds.
@@ -121,7 +119,6 @@ def together_unit(
         held_out: reads its pairs that are not trained on.
         rows: the most examples of a delta that there can be.
         text: how long their responses may be.
-        root: a folder of the run directory.
 
     Raises:
         PrefdeltaError: the training cannot learn, see :func:`prefdelta.training.plan.check_learns`.
@@ -149,8 +146,9 @@ def together_unit(
             if report.warning:
                 context.tell(f"{name}, {delta}: {report.warning}")
 
-    return stage_unit(
+    return Unit(
         name,
+        "together",
         config={**config, "seeds": {delta: asdict(own) for delta, own in seeds.items()}, "student": student.trained},
         inputs={**inputs, **student.inputs},
         externals=student.externals(),
@@ -160,7 +158,7 @@ def together_unit(
             disk=len(seeds) * lora_bytes(student.given, training.lora),
             load=(trained(student.given, training, rows, text),) * len(seeds),
         ),
-        root=root,
+        resumable=True,
     )
 
 
@@ -173,7 +171,6 @@ def one_of_together(
     seeds: Seeds,
     together: str,
     config: Mapping[str, Any],
-    root: str,
 ) -> Unit:
     """The adapter of one of the deltas of a :func:`together_unit`, as an artifact like that of :func:`adapter_unit`.
 
@@ -184,14 +181,14 @@ def one_of_together(
         for file in sorted((inputs["together"].path / delta).iterdir()):
             shutil.copyfile(file, work / file.name)
 
-    return stage_unit(
+    return Unit(
         name,
+        "adapters",
         config={**_config(config, seeds, student), "delta": delta},
         inputs={"together": together, **student.inputs},
         externals=student.externals(),
         make=make,
         work=Work(disk=lora_bytes(student.given, training.lora)),
-        root=root,
     )
 
 

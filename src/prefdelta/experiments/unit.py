@@ -28,9 +28,6 @@ Progress = Callable[[int, int], None]
 Externals = Mapping[str, Callable[[], str]]
 """Label -> hash of something outside the run directory (weights, a file), computed when asked."""
 
-_RESUMABLE = ("responses", "scores", "together", "adapters", "validation", "test", "watch")
-"""The stages that keep what they have done as they go."""
-
 
 class RunContext:
     """What units share while a run lasts: one model or engine at a time, the search indexes, the progress display.
@@ -149,7 +146,7 @@ class Unit:
     Attributes:
         name: where the artifact is in the run directory.
         stage: the stage it belongs to.
-        config: all settings that decide its content, as plain values without machine paths.
+        config: all settings that decide its content; kept as plain values, without this machine's paths.
         inputs: label -> name of the artifact that is read.
         externals: label -> hash of something outside the run directory (weights, a file), computed when asked.
         make: writes the artifact's files into a working folder.
@@ -173,42 +170,5 @@ class Unit:
     division: Division | None = None
     shards: tuple[Unit, ...] = ()
 
-
-def stage_unit(
-    name: str,
-    *,
-    config: Any,
-    make: Make,
-    inputs: Mapping[str, str] | None = None,
-    externals: Externals | None = None,
-    reads: tuple[str, ...] = (),
-    work: Work | None = None,
-    root: str = "",
-    division: Division | None = None,
-) -> Unit:
-    """A unit whose stage is the first part of its name; the stage decides whether it is resumable.
-
-    Args:
-        name: where the artifact is in ``root``.
-        config: the settings that decide its content; they are made portable here.
-        make: as in :class:`Unit`.
-        inputs: as in :class:`Unit`.
-        externals: as in :class:`Unit`.
-        reads: as in :class:`Unit`.
-        work: as in :class:`Unit`.
-        root: a folder of the run directory, where the name is not of the run directory itself.
-        division: as in :class:`Unit`.
-    """
-    stage = name.split("/")[0]
-    return Unit(
-        name=f"{root}/{name}" if root else name,
-        stage=stage,
-        config=portable(config),
-        inputs=inputs or {},
-        externals=externals or {},
-        make=make,
-        reads=reads,
-        work=work or Work(),
-        resumable=stage in _RESUMABLE,
-        division=division,
-    )
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", portable(self.config))

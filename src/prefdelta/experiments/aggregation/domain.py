@@ -21,31 +21,27 @@ from prefdelta.recipe import ModelRef
 def domain_units(domain: DomainContext) -> Iterator[Unit]:
     """All units of the domain, in order."""
     settings, prompts = domain.settings, domain.path("prompts")
-    yield prompts_unit(settings.prompts, settings.search, root=domain.name)
+    yield prompts_unit(prompts, settings.prompts, settings.search)
     text = text_of(settings.prompts, settings.sampling, settings.search)
     for label, source in domain.sources.items():
         yield responses_unit(
-            label,
+            domain.path(f"responses/{label}"),
             source,
             settings.sampling,
             settings.search,
             questions=settings.prompts,
             prompts=prompts,
-            root=domain.name,
         )
     if settings.pairing.needs_scores and settings.scoring is not None:
         for label in domain.sources:
-            count = settings.prompts.count * settings.sampling.n
-            answers = domain.path(f"responses/{label}")
             yield scores_unit(
-                label,
+                domain.path(f"scores/{label}"),
                 settings.scoring,
                 label,
                 prompts=prompts,
-                responses=answers,
-                count=count,
+                responses=domain.path(f"responses/{label}"),
+                count=settings.prompts.count * settings.sampling.n,
                 text=text,
-                root=domain.name,
             )
     for delta in domain.deltas:
         yield pairs(domain, delta)

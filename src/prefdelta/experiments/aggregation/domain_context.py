@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.preference_pairs import HELD_OUT
 from prefdelta.experiments.student import Student
-from prefdelta.experiments.unit import Division, Externals, Inputs, Make, Unit, Work, stage_unit
+from prefdelta.experiments.unit import Inputs
 from prefdelta.pairs.rules import RULES
 from prefdelta.recipe import Benchmark, By, Control, Domain, Named, Recipe, Sampling
 
@@ -138,26 +137,3 @@ class DomainContext:
     def path(self, name: str) -> str:
         """Where an artifact of this domain is."""
         return f"{self.name}/{name}"
-
-    def unit(
-        self,
-        name: str,
-        *,
-        config: Any,
-        make: Make,
-        inputs: Mapping[str, str] | None = None,
-        externals: Externals | None = None,
-        work: Work | None = None,
-        division: Division | None = None,
-    ) -> Unit:
-        """A unit of this domain; the first part of its name is its stage."""
-        return stage_unit(
-            name,
-            config=config,
-            make=make,
-            inputs=inputs,
-            externals=externals,
-            work=work,
-            root=self.name,
-            division=division,
-        )

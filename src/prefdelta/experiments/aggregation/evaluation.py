@@ -83,7 +83,8 @@ def _evaluation(
     sampling = settings.evaluation_sampling or settings.sampling
     asked = [(benchmark, benchmark.test) for benchmark in settings.benchmarks]
     return evaluation_unit(
-        name,
+        domain.path(name),
+        "test",
         config={**config, **engine_config(model)},
         inputs={**inputs, **domain.held_out, **(domain.student.inputs if weights is None else {})},
         weights=domain.student.externals() if weights is None else weights,
@@ -93,7 +94,6 @@ def _evaluation(
         samples=scales * sum(items for _, items in asked),
         make=make,
         load=evaluated(model, asked, sampling, settings.search, scales),
-        root=domain.name,
         division=division_of_records(model, asked, sampling, make),
     )
 

@@ -36,7 +36,8 @@ def guard(domain: DomainContext) -> Unit:
 
     answers, batch = min(GUARDED, settings.prompts.count), sampling.batch_size
     text = text_of(settings.prompts, sampling, settings.search)
-    return domain.unit(
+    return Unit(
+        domain.path("guard"),
         "guard",
         config={"sampling": sampling, "search": settings.search, "answers": answers},
         inputs={

@@ -31,7 +31,7 @@ GEOMETRY = "geometry.json"
 def adapter(domain: DomainContext, seed: int, delta: str, control: Control | None) -> Unit:
     """A delta's adapter, trained on its pairs or on what a control makes of them."""
     training, seeds = _controlled_training(domain, control), _seeds(domain, seed, delta)
-    name = f"adapters/{seed}/{delta if control is None else f'{control}.{delta}'}"
+    name = domain.path(f"adapters/{seed}/{delta if control is None else f'{control}.{delta}'}")
     config = {"training": training.settled, "control": control}
     if training.together:
         return one_of_together(
@@ -40,9 +40,8 @@ def adapter(domain: DomainContext, seed: int, delta: str, control: Control | Non
             training,
             delta=delta,
             seeds=seeds,
-            together=domain.path(_together(seed, control)),
+            together=_together(domain, seed, control),
             config=config,
-            root=domain.name,
         )
     return _alone(
         domain,
@@ -61,7 +60,7 @@ def together(domain: DomainContext, seed: int, control: Control | None) -> Unit:
     training = _controlled_training(domain, control)
     seeds = {delta: _seeds(domain, seed, delta) for delta in domain.deltas}
     return together_unit(
-        _together(seed, control),
+        _together(domain, seed, control),
         domain.student,
         training,
         seeds=seeds,
@@ -71,12 +70,11 @@ def together(domain: DomainContext, seed: int, control: Control | None) -> Unit:
         held_out=lambda delta, inputs: _held_out(control, inputs[f"pairs of {delta}"]),
         rows=domain.pair_count,
         text=text_of(domain.settings.prompts, domain.settings.sampling, domain.settings.search),
-        root=domain.name,
     )
 
 
-def _together(seed: int, control: Control | None) -> str:
-    return f"together/{seed}/{control or 'deltas'}"
+def _together(domain: DomainContext, seed: int, control: Control | None) -> str:
+    return domain.path(f"together/{seed}/{control or 'deltas'}")
 
 
 def _controlled_training(domain: DomainContext, control: Control | None) -> Training:
@@ -113,7 +111,7 @@ def baseline(domain: DomainContext, seed: int, kind: Baseline) -> Iterator[Unit]
     if kind == "joint":
         yield _alone(
             domain,
-            f"adapters/{seed}/{kind}",
+            domain.path(f"adapters/{seed}/{kind}"),
             training,
             seeds=_seeds(domain, seed, kind),
             inputs={f"pairs of {delta}": domain.path(f"pairs/{delta}") for delta in domain.deltas},
@@ -127,7 +125,7 @@ def baseline(domain: DomainContext, seed: int, kind: Baseline) -> Iterator[Unit]
     for delta in domain.deltas[1:]:
         yield _alone(
             domain,
-            f"adapters/{seed}/{kind}.{delta}",
+            domain.path(f"adapters/{seed}/{kind}.{delta}"),
             training,
             # The seed of A is not used: A is that of the adapter.
             seeds=Seeds(seed_from(seed, kind, delta), _seeds(domain, seed, kind).init),
@@ -172,7 +170,6 @@ def _alone(
         held_out=held_out,
         rows=sets * domain.pair_count,
         text=text_of(domain.settings.prompts, domain.settings.sampling, domain.settings.search),
-        root=domain.name,
     )
 
 
@@ -189,8 +186,9 @@ def merged(domain: DomainContext, seed: int, name: str, method: Named, adapters:
         merge(folders, work / "adapter", method=method.name, options=options, compare=True)
 
     one = lora_bytes(domain.recipe.student, domain.settings.training.lora)
-    return domain.unit(
-        f"merges/{seed}/{name}",
+    return Unit(
+        domain.path(f"merges/{seed}/{name}"),
+        "merges",
         config={"method": method.name, "options": method.options, "adapters": adapters},
         inputs={**inputs, **judged},
         make=make,
@@ -246,7 +244,8 @@ def geometry(domain: DomainContext) -> Unit:
         found = compare([inputs[delta].path for delta in domain.deltas])
         write_json(work / GEOMETRY, found.model_dump(mode="json"))
 
-    return domain.unit(
+    return Unit(
+        domain.path("geometry"),
         "geometry",
         config={"adapters": domain.deltas},
         inputs={delta: domain.path(f"adapters/{first}/{delta}") for delta in domain.deltas},

@@ -70,8 +70,9 @@ def pairs(domain: DomainContext, name: str) -> Unit:
 
     compared = benchmark_externals(settings.benchmarks) if filters.decontaminate else {}
     counted = domain.student.externals() if filters.identical_within else {}
-    return domain.unit(
-        f"pairs/{name}",
+    return Unit(
+        domain.path(f"pairs/{name}"),
+        "pairs",
         config={
             **about,
             "held_out": settings.held_out,

@@ -86,7 +86,8 @@ def selection(domain: DomainContext) -> Unit:
         )
         write_json(work / SELECTION, _SELECTED.dump_python(selected, mode="json"))
 
-    return domain.unit(
+    return Unit(
+        domain.path("selection"),
         "selection",
         config={"groups": groups},
         inputs={name: domain.path(f"validation/{name}") for name in variants},

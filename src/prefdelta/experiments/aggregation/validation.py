@@ -68,7 +68,8 @@ def validation(domain: DomainContext, variant: str, adapters: Mapping[int, str],
     items = sum(benchmark.validation for benchmark in domain.asked) if answered else 0
     compared = {f"pairs of {delta}": domain.path(f"pairs/{delta}") for delta in domain.deltas}
     return evaluation_unit(
-        f"validation/{variant}",
+        domain.path(f"validation/{variant}"),
+        "validation",
         config={
             "split": "validation",
             "scales": scales,
@@ -90,7 +91,6 @@ def validation(domain: DomainContext, variant: str, adapters: Mapping[int, str],
         samples=items * trials * drawn,
         make=make,
         load=_load(domain, trials, drawn if answered else 0),
-        root=domain.name,
     )
 
 

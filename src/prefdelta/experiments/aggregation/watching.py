@@ -55,8 +55,9 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
             )
 
     samples = len(variants) * sum(items for _, items in asked)
-    return domain.unit(
-        f"watch/{seed}",
+    return Unit(
+        domain.path(f"watch/{seed}"),
+        "watch",
         config={"watch": settings, "deltas": deltas, "seed": seed, **engine_config(domain.student.given)},
         inputs={
             **{delta: domain.path(f"adapters/{seed}/{delta}") for delta in deltas},
@@ -71,6 +72,7 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
             disk=samples * RECORD_BYTES,
             load=evaluated(domain.student.given, asked, settings.sampling, None, len(variants)),
         ),
+        resumable=True,
         division=division_of_records(domain.student.given, asked, settings.sampling, make),
     )
 

@@ -12,7 +12,7 @@ from prefdelta.core.records import Item, read_rows
 from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.experiments.answers import PROMPTS, answered, division_of_answers, write_responses
 from prefdelta.experiments.fusion.fusion_context import FusionContext
-from prefdelta.experiments.unit import Inputs, RunContext, Unit, stage_unit
+from prefdelta.experiments.unit import Inputs, RunContext, Unit
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.responses import sample_responses
 from prefdelta.merging.baking import apply_adapter
@@ -38,13 +38,15 @@ def own_responses(
                 sampler = TransformersSampler(loaded, recipe.sampling, context.environment(search))
                 sample_responses(items, sampler, work, seed, sampling.n, context.progress, shard)
 
-    return stage_unit(
+    return Unit(
         f"responses/{name}",
+        "responses",
         config={"sampling": recipe.sampling, "search": recipe.search, "seed": seed, "student": recipe.student},
         inputs={"prompts": questions, **({"adapter": adapter} if adapter else {}), **fusion.student.inputs},
         externals={**fusion.student.externals(), **fusion.corpus()},
         make=make,
         work=answered(recipe.student, count, recipe.prompts, recipe.sampling, recipe.search),
+        resumable=True,
         division=division_of_answers(recipe.student, count, recipe.sampling, make),
     )
 

@@ -43,6 +43,7 @@ def _evaluation(
 
     return evaluation_unit(
         f"{split}/{name}",
+        split,
         config={"model": source or recipe.student, "seed": seed},
         inputs={**({"adapter": adapter} if adapter else {}), **(fusion.student.inputs if source is None else {})},
         weights=fusion.student.externals() if source is None else {"source": partial(fingerprint, source)},

@@ -17,7 +17,7 @@ from prefdelta.experiments.identity import portable, seed_from, source_config
 from prefdelta.experiments.load import text_of
 from prefdelta.experiments.student import STUDENT
 from prefdelta.experiments.training import Seeds, adapter_unit
-from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work, stage_unit
+from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
 from prefdelta.pairs.candidates import Candidate, best_of_sources, with_scores
 from prefdelta.pairs.scoring.scores import SCORE_ROWS
 from prefdelta.pairs.triple_card import triple_card, triple_summary
@@ -61,8 +61,9 @@ def demonstrations(fusion: FusionContext, seed: int) -> Unit:
         }
         write_json(work / COUNTS, counts)
 
-    return stage_unit(
+    return Unit(
         f"demonstrations/{seed}",
+        "demonstrations",
         config={"share": recipe.sft_share, "seed": drawn, "sources": labels},
         inputs={"prompts": "prompts", **fusion.answers},
         make=make,
@@ -129,8 +130,9 @@ def triples(fusion: FusionContext, name: str, questions: str, *, count: int) -> 
         write_json(work / SUMMARY, summary)
         (work / "README.md").write_text(triple_card(counts, summary, about), encoding="utf-8")
 
-    return stage_unit(
+    return Unit(
         f"triples/{name}",
+        "triples",
         config={"about": about, "sources": labels},
         inputs={
             "prompts": questions,

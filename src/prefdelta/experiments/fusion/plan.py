@@ -92,10 +92,10 @@ class FusionPlan(Plan):
         """What no training seed touches: prompts, the sources' answers and, where asked for, the bare student's."""
         fusion, recipe = self.fusion, self.fusion.recipe
         count = recipe.prompts.count
-        yield prompts_unit(recipe.prompts, recipe.search)
+        yield prompts_unit("prompts", recipe.prompts, recipe.search)
         for label, source in fusion.sources.items():
             yield responses_unit(
-                f"sources/{label}",
+                f"responses/sources/{label}",
                 source,
                 recipe.sampling,
                 recipe.search,
@@ -124,9 +124,15 @@ class FusionPlan(Plan):
     def _scores(self, name: str, label: str, prompts: str, count: int) -> Unit:
         """The scores of ``responses/NAME``, which ``label`` gave to ``count`` prompts."""
         recipe = self.fusion.recipe
-        answers, count = f"responses/{name}", count * recipe.sampling.n
-        text = text_of(recipe.prompts, recipe.sampling, recipe.search)
-        return scores_unit(name, recipe.scoring, label, prompts=prompts, responses=answers, count=count, text=text)
+        return scores_unit(
+            f"scores/{name}",
+            recipe.scoring,
+            label,
+            prompts=prompts,
+            responses=f"responses/{name}",
+            count=count * recipe.sampling.n,
+            text=text_of(recipe.prompts, recipe.sampling, recipe.search),
+        )
 
     def _tests(self) -> Iterator[Unit]:
         fusion = self.fusion

@@ -15,8 +15,8 @@ from prefdelta.core.outputs import check_output, locked
 from prefdelta.core.progress import Display
 from prefdelta.core.store import Artifact, Store
 from prefdelta.experiments.execution.make import assist, make
-from prefdelta.experiments.identity import path_digest, portable
-from prefdelta.experiments.unit import RunContext, Unit, Work
+from prefdelta.experiments.identity import path_digest
+from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.recipe import ModelRef
 
 ORIGIN = "--set"
@@ -48,7 +48,7 @@ def single_unit(
     return Unit(
         name="",
         stage=stage,
-        config=portable(config),
+        config=config,
         inputs={},
         externals={
             **{label: partial(path_digest, path) for label, path in named.items()},
@@ -57,7 +57,6 @@ def single_unit(
         },
         reads=(*named.values(), *reads, *(ref.path for ref in (models or {}).values())),
         make=lambda work, inputs, context: build(work, context),
-        work=Work(),
         resumable=True,
     )
 

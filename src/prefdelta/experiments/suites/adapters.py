@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.experiments.identity import portable, seed_from
+from prefdelta.experiments.identity import seed_from
 from prefdelta.experiments.suites.backbone.encoder import Encoder, Head
 from prefdelta.experiments.suites.data.task import Examples, on_device
 from prefdelta.experiments.suites.seeded_training import train
@@ -47,7 +47,7 @@ def task_adapter(suite: SuiteContext, task: str, seed: int) -> Unit:
     needed = (suite.backbone_unit, f"data/{task}")
     return suite.unit(
         f"adapters/{seed}/{task}",
-        config={"adapter": portable(recipe.adapter), "task": task, "seed": seed, "suite": recipe.name},
+        config={"adapter": recipe.adapter, "task": task, "seed": seed, "suite": recipe.name},
         inputs={name: name for name in needed if name is not None},
         make=make,
         steps=recipe.adapter.training.steps,

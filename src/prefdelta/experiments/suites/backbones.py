@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from prefdelta.core.model_files import fingerprint
-from prefdelta.experiments.identity import portable
 from prefdelta.experiments.suites.backbone.bert import neighbours, pretrain_bert
 from prefdelta.experiments.suites.backbone.clip import write_text_heads
 from prefdelta.experiments.suites.backbone.vit import pool_of, pretrain_vit
@@ -58,7 +57,7 @@ def _pretrained(
     return Unit(
         name=BACKBONE,
         stage=BACKBONE,
-        config={"backbone": portable(backbone), "seed": suite.recipe.pretrain_seed},
+        config={"backbone": backbone, "seed": suite.recipe.pretrain_seed},
         inputs=suite.data,
         externals=externals or {},
         make=make,
@@ -81,7 +80,7 @@ def _clip_heads(suite: SuiteContext, backbone: ClipBackbone) -> Unit:
     return Unit(
         name=HEADS,
         stage=HEADS,
-        config={"backbone": portable(backbone), "prompts": [task.prompt for task in tasks]},
+        config={"backbone": backbone, "prompts": [task.prompt for task in tasks]},
         inputs=suite.data,
         externals={"model": partial(fingerprint, backbone.model)},
         make=make,

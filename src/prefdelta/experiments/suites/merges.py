@@ -8,7 +8,6 @@ from pathlib import Path
 
 from prefdelta.adapters import Adapter
 from prefdelta.adapters.applied import adapted
-from prefdelta.experiments.identity import portable
 from prefdelta.experiments.suites.measure import measure, write_outcomes
 from prefdelta.experiments.suites.suite_context import SuiteContext
 from prefdelta.experiments.suites.suite_inputs import ADAPTER, SuiteInputs
@@ -49,7 +48,7 @@ def _merge(suite: SuiteContext, stage: str, method: SuiteMergeMethod, seed: int,
 
     return suite.unit(
         f"{stage}/{seed}/{method.called}",
-        config={"method": portable(method), "merged": names},
+        config={"method": method, "merged": names},
         inputs=_inputs(suite, method, seed),
         make=make,
         steps=method.learning.steps if isinstance(method, LearnedMethod) and not tuned else 0,
@@ -79,7 +78,7 @@ def _test(
 
     return suite.unit(
         f"{stage}/{seed}/{method.called}",
-        config={"method": portable(method), "merged": merged, "tested": tested},
+        config={"method": method, "merged": merged, "tested": tested},
         inputs=_inputs(suite, method, seed) | {"merge": f"{merges}/{seed}/{method.called}"},
         make=make,
     )
@@ -110,7 +109,7 @@ def _preference(suite: SuiteContext, method: LearnedMethod, task: str, weight: f
 
     return suite.unit(
         f"preference/{weight:g}",
-        config={"method": portable(method), "task": task, "weight": weight},
+        config={"method": method, "task": task, "weight": weight},
         inputs=_inputs(suite, method, seed),
         make=make,
         steps=method.learning.steps,

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefdelta.core.files import expanded
 from prefdelta.core.model_files import fingerprint
-from prefdelta.experiments.identity import path_digest, portable
+from prefdelta.experiments.identity import path_digest
 from prefdelta.experiments.unit import Externals, Make, Unit, Work
 from prefdelta.recipe.suite import (
     BertBackbone,
@@ -85,7 +85,7 @@ class SuiteContext:
         return Unit(
             name=name,
             stage=name.split("/")[0],
-            config={"backbone": portable(backbone), **portable(dict(config))},
+            config={"backbone": backbone, **config},
             inputs=inputs,
             externals=externals,
             make=make,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.experiments.identity import portable
 from prefdelta.experiments.suites.data.hub import read_hub
 from prefdelta.experiments.suites.data.images import IMAGE_READERS
 from prefdelta.experiments.suites.data.rows import Row
@@ -38,7 +37,7 @@ def task_data(suite: SuiteContext, task: SuiteTask) -> Unit:
         name=f"data/{task.name}",
         stage="data",
         config={
-            "task": portable(task),
+            "task": task,
             "image_size": backbone.image_size if isinstance(backbone, VitBackbone | ClipBackbone) else None,
             "backbone": backbone.type,
         },

@@ -15,7 +15,6 @@ from prefdelta.core.files import write_json
 from prefdelta.core.records import digest
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.store import Artifact
-from prefdelta.experiments.identity import portable
 from prefdelta.experiments.suites.accuracy_tables import normalised_accuracy
 from prefdelta.experiments.suites.measure import Outcome, Trial, measure, write_outcomes
 from prefdelta.experiments.suites.suite_context import SuiteContext
@@ -102,7 +101,7 @@ def tuning(suite: SuiteContext, method: SuiteMergeMethod) -> Unit:
 
     return suite.unit(
         f"tuning/{method.called}",
-        config={"method": portable(method), "tasks": names},
+        config={"method": method, "tasks": names},
         inputs=suite.inputs(seed) | {"references": f"references/{seed}"},
         make=make,
         steps=method.learning.steps * len(method.learning_rates) if isinstance(method, LearnedMethod) else 0,
