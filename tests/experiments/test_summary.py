@@ -11,7 +11,6 @@ import pytest
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Record
-from prefdelta.evaluation.score_table import domain_score
 from prefdelta.evaluation.statistics import minimum_detectable_effect, paired_difference
 from prefdelta.experiments.aggregation.summary import DomainOutcome, Variant, summarise
 from prefdelta.merging.tuning.choice import select
@@ -152,11 +151,6 @@ def test_other_items_are_refused(broken: Callable[[list[Record]], list[Record]],
     made = {**plain.records, ("oak", 1): broken(list(plain.records["oak", 1]))}
     with pytest.raises(PrefdeltaError, match=message):
         summarise("t", SEEDS, {"d": replace(plain, records=made)}).to_json()
-
-
-def test_domain_score_weighs_tasks_equally() -> None:
-    rows = [Record("a", str(n), 1.0, "x", "", False, 1) for n in range(3)] + [Record("b", "0", 0.0, "x", "", False, 1)]
-    assert domain_score(rows) == 0.5
 
 
 def test_choose_takes_the_mean_over_seeds_and_the_smaller_scale_of_equals() -> None:

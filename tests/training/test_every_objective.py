@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Demonstration, Example, Pair, Triple, read_rows, write_rows
-from prefdelta.recipe import ModelRef, Training
-from prefdelta.training import OBJECTIVES, train_delta
+from prefdelta.core.records import Demonstration, Pair, Triple, read_rows, write_rows
+from prefdelta.recipe import ModelRef
+from prefdelta.training import OBJECTIVES
 from prefdelta.training.objectives import Outcome
+from training_runs import contents, flat, metrics, train_here
 
 Make = Callable[..., Any]
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-
-
-def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def _weights(folder: Path) -> torch.Tensor:
-    return torch.cat(
-        [tensor.flatten() for _, tensor in sorted(load_file(folder / "adapter_model.safetensors").items())]
-    )
-
-
-def _train(student: ModelRef, examples: Sequence[Example], training: Training, folder: Path, **more: Any) -> None:
-    train_delta(student, examples, training, seed=3, init_seed=5, folder=folder, **more)
 
 
 class Stopped(Exception):
@@ -57,14 +38,14 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     examples = make_triples(7) if triples else make_pairs(7)
     training = settings(objective=objective, batch_size=2, lora={"dropout": 0.2})
     with pytest.raises(Stopped):
-        _train(student, examples, training, tmp_path / "stopped", progress=stop)
-    assert len(_log(tmp_path / "stopped")) == 2
+        train_here(student, examples, training, tmp_path / "stopped", progress=stop)
+    assert len(metrics(tmp_path / "stopped")) == 2
     done: list[int] = []
-    _train(student, examples, training, tmp_path / "stopped", progress=lambda now, total: done.append(now))
+    train_here(student, examples, training, tmp_path / "stopped", progress=lambda now, total: done.append(now))
     assert done == [3, 4]
-    _train(student, examples, training, tmp_path / "undisturbed")
-    assert _contents(tmp_path / "stopped") == _contents(tmp_path / "undisturbed")
-    log = _log(tmp_path / "stopped")
+    train_here(student, examples, training, tmp_path / "undisturbed")
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
+    log = metrics(tmp_path / "stopped")
     if objective.startswith("wrpo") and objective != "wrpo-two-loss":
         assert [line["alpha"] for line in log] == pytest.approx([0.0, 0.025, 0.05, 0.075])
     assert {"accuracies/source", "lengths/target", "rewards/margins"} <= set(log[0]) or not triples
@@ -81,9 +62,9 @@ def test_an_objective_without_implicit_rewards_logs_none(
     monkeypatch.setitem(OBJECTIVES._entries, "silent", silent)  # a registry forgets nothing by itself
     pairs = make_pairs(7)
     for name in ("dpo", "silent"):
-        _train(student, pairs, settings(objective=name, batch_size=2), tmp_path / name)
-    assert torch.equal(_weights(tmp_path / "silent"), _weights(tmp_path / "dpo"))
-    for ours, theirs in zip(_log(tmp_path / "silent"), _log(tmp_path / "dpo"), strict=True):
+        train_here(student, pairs, settings(objective=name, batch_size=2), tmp_path / name)
+    assert torch.equal(flat(tmp_path / "silent"), flat(tmp_path / "dpo"))
+    for ours, theirs in zip(metrics(tmp_path / "silent"), metrics(tmp_path / "dpo"), strict=True):
         assert ours == {key: value for key, value in theirs.items() if not key.startswith("rewards/")}
 
 
@@ -93,14 +74,16 @@ def test_wrpo_without_the_source_is_dpo_on_the_same_rows_and_reference(
     """So the control is trained from the same file, and the second training finds the reference of the first."""
     triples, cache = make_triples(6), tmp_path / "cache"
     shared = {"batch_size": 3, "micro_batch_size": 3}
-    _train(student, triples, settings(objective="wrpo", beta=0.5, alpha=0.0, **shared), tmp_path / "wrpo", cache=cache)
-    _train(student, triples, settings(objective="dpo", beta=0.5, **shared), tmp_path / "dpo", cache=cache)
+    train_here(
+        student, triples, settings(objective="wrpo", beta=0.5, alpha=0.0, **shared), tmp_path / "wrpo", cache=cache
+    )
+    train_here(student, triples, settings(objective="dpo", beta=0.5, **shared), tmp_path / "dpo", cache=cache)
     assert len(list(cache.iterdir())) == 1
-    for one, other in zip(_log(tmp_path / "wrpo"), _log(tmp_path / "dpo"), strict=True):
+    for one, other in zip(metrics(tmp_path / "wrpo"), metrics(tmp_path / "dpo"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
         assert one["rewards/target"] == pytest.approx(other["rewards/chosen"], rel=1e-3, abs=1e-4)
     # The log-probability of the source has weight 0, but its padding changes the rounding of the others.
-    torch.testing.assert_close(_weights(tmp_path / "wrpo"), _weights(tmp_path / "dpo"), rtol=0, atol=2e-4)
+    torch.testing.assert_close(flat(tmp_path / "wrpo"), flat(tmp_path / "dpo"), rtol=0, atol=2e-4)
 
 
 def test_sft_reads_rows_of_every_kind(student: ModelRef, make_triples: Make, settings: Make, tmp_path: Path) -> None:
@@ -113,15 +96,15 @@ def test_sft_reads_rows_of_every_kind(student: ModelRef, make_triples: Make, set
         assert read_rows(path, type(examples[0])) == examples
         # A row's length, by which a batch is sorted, is that of its longest response: one micro-batch for all.
         training = settings(objective="sft", batch_size=6, micro_batch_size=6, epochs=2)
-        _train(student, examples, training, tmp_path / name)  # type: ignore[arg-type]
+        train_here(student, examples, training, tmp_path / name)  # type: ignore[arg-type]
     for name in ("pairs", "demonstrations"):
-        torch.testing.assert_close(_weights(tmp_path / name), _weights(tmp_path / "triples"), rtol=0, atol=1e-4)
+        torch.testing.assert_close(flat(tmp_path / name), flat(tmp_path / "triples"), rtol=0, atol=1e-4)
 
 
 def test_rows_of_the_wrong_kind_are_refused(
     student: ModelRef, make_pairs: Make, make_triples: Make, settings: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(PrefdeltaError, match="'wrpo' learns from triples"):
-        _train(student, make_pairs(3), settings(objective="wrpo"), tmp_path)
+        train_here(student, make_pairs(3), settings(objective="wrpo"), tmp_path)
     with pytest.raises(PrefdeltaError, match="several kinds"):
-        _train(student, [*make_pairs(3), *make_triples(3)], settings(objective="sft"), tmp_path)
+        train_here(student, [*make_pairs(3), *make_triples(3)], settings(objective="sft"), tmp_path)

@@ -18,15 +18,12 @@ from prefdelta.recipe import ModelRef
 from prefdelta.training import joint_pairs, train_delta
 from prefdelta.training.lora import attach, attach_trained
 from tiny import tiny_model, tiny_tokenizer
+from training_runs import metrics
 
 Make = Callable[..., Any]
 SEEDS = {"seed": 3, "init_seed": 5}
 QLORA = importlib.util.find_spec("bitsandbytes") is not None
 TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
-
-
-def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -49,7 +46,7 @@ def test_an_adapter_is_trained_further_from_where_it_stands(
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-5)
     train_delta(student, make_pairs(8, seed=1), training, folder=tmp_path / "second", **more)
-    assert _log(tmp_path / "second")[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert metrics(tmp_path / "second")[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
     assert _report(tmp_path / "second")["adapter_fingerprint"] == _report(tmp_path / "still")["adapter_fingerprint"]
     assert _report(first)["adapter_fingerprint"] is None
     assert len(list(cache.iterdir())) == 2  # of the student, and of the student with the adapter
@@ -134,7 +131,7 @@ def test_a_base_in_four_bits(make_pairs: Make, settings: Make, tmp_path: Path, o
     training = settings(objective=objective, quantization="nf4")
     train_delta(student, make_pairs(6), training, folder=tmp_path / "four", cache=cache, **SEEDS)
     train_delta(student, make_pairs(6), settings(objective=objective), folder=tmp_path / "full", cache=cache, **SEEDS)
-    four, full = _log(tmp_path / "four")[0], _log(tmp_path / "full")[0]
+    four, full = metrics(tmp_path / "four")[0], metrics(tmp_path / "full")[0]
     assert four["logps/chosen"] != full["logps/chosen"]
     assert four["logps/chosen"] == pytest.approx(full["logps/chosen"], rel=0.2)
     if objective == "dpo":
@@ -187,6 +184,6 @@ def test_tensorboard_gets_the_steps_and_the_artifact_stays_free_of_times(
     train_delta(student, make_pairs(8), settings(), folder=tmp_path / "b", **SEEDS)
     events = EventAccumulator(str(tmp_path / "tensorboard" / "a")).Reload()
     losses = [event.value for event in events.Scalars("train/loss")]
-    assert losses == pytest.approx([line["loss"] for line in _log(tmp_path / "b")])
+    assert losses == pytest.approx([line["loss"] for line in metrics(tmp_path / "b")])
     for name in ("adapter_model.safetensors", "metrics.jsonl", "training.json"):
         assert (tmp_path / ".a.partial" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

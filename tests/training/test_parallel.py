@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import write_rows
@@ -19,18 +17,9 @@ from prefdelta.experiments.single.training import train_unit
 from prefdelta.recipe import ModelRef, load_recipe
 from prefdelta.training import train_delta
 from ranks import train_together
+from training_runs import flat, metrics
 
 Make = Callable[..., Any]
-
-
-def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def _weights(folder: Path) -> torch.Tensor:
-    return torch.cat(
-        [tensor.flatten() for _, tensor in sorted(load_file(folder / "adapter_model.safetensors").items())]
-    )
 
 
 def test_two_processes_give_the_adapter_of_one(
@@ -45,15 +34,15 @@ def test_two_processes_give_the_adapter_of_one(
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
         path.name for path in (tmp_path / "one").iterdir()
     )
-    one, two = _log(tmp_path / "one"), _log(tmp_path / "two")
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(one) == len(two) == 3
     for ours, theirs in zip(one, two, strict=True):
         assert ours.keys() == theirs.keys()
         for name in ("loss", "grad_norm", "logps/source", "lengths/rejected", "alpha"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
     # Adam's first steps are about the size of the learning rate, whatever the gradient's.
-    torch.testing.assert_close(_weights(tmp_path / "one"), _weights(tmp_path / "two"), rtol=0, atol=2e-5)
-    assert float((_weights(tmp_path / "one")).abs().max()) > 1e-3
+    torch.testing.assert_close(flat(tmp_path / "one"), flat(tmp_path / "two"), rtol=0, atol=2e-5)
+    assert float((flat(tmp_path / "one")).abs().max()) > 1e-3
 
 
 def test_two_killed_processes_continue(student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path) -> None:

@@ -1,21 +1,13 @@
-"""A whole training: files, reproducibility, resumption, checks, and an effect."""
+"""A whole training: files, an effect, and what is refused."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import os
-import random
-import resource
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -23,62 +15,19 @@ from safetensors.torch import load_file, save_file
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import load
-from prefdelta.core.records import Pair, write_rows
+from prefdelta.core.records import Pair
 from prefdelta.recipe import ModelRef, Training
-from prefdelta.training import TrainingReport, train_delta
 from prefdelta.training import reference as reference_module
+from prefdelta.training import train_delta
 from prefdelta.training.data import collate, make_rows
 from prefdelta.training.logprobs import token_logprobs
-from prefdelta.training.trainer import DeltaTrainer
 from tiny import tiny_tokenizer
-from whole_runs import forked
+from training_runs import contents, flat, metrics, train_here, weights
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
-DRIVER = Path(__file__).with_name("training_driver.py")
 FILES = ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "training.json"]
 
 MakePairs = Callable[..., list[Pair]]
 Settings = Callable[..., Training]
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "adapter_model.safetensors")
-
-
-def _flat(folder: Path) -> torch.Tensor:
-    return torch.cat([tensor.flatten() for _, tensor in sorted(_weights(folder).items())])
-
-
-def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def _train(
-    student: ModelRef,
-    pairs: list[Pair],
-    training: Training,
-    folder: Path,
-    *,
-    seed: int = 3,
-    init_seed: int = 5,
-    **more: Any,
-) -> TrainingReport:
-    return train_delta(student, pairs, training, seed=seed, init_seed=init_seed, folder=folder, **more)
-
-
-def _drive(student: ModelRef, pairs: Path, training: Training, folder: Path, *, hash_seed: str) -> int:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(SOURCE), str(DRIVER.parents[1])]),
-        "PYTHONHASHSEED": hash_seed,
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, str(DRIVER), student.path, str(pairs), training.model_dump_json(), str(folder)]
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
 def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
@@ -95,10 +44,10 @@ def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
         folder=tmp_path / "out",
         progress=lambda done, total: steps.append((done, total)),
     )
-    assert sorted(_contents(tmp_path / "out")) == FILES
+    assert sorted(contents(tmp_path / "out")) == FILES
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
     assert steps == [(1, 3), (2, 3), (3, 3)]
-    log = _log(tmp_path / "out")
+    log = metrics(tmp_path / "out")
     assert [line["step"] for line in log] == [1, 2, 3]
     assert log[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
     assert set(log[0]) == {
@@ -116,7 +65,7 @@ def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
         "rewards/accuracies",
     }
     assert report.rows == 10
-    assert report.trainable_parameters == sum(tensor.numel() for tensor in _weights(tmp_path / "out").values())
+    assert report.trainable_parameters == sum(tensor.numel() for tensor in weights(tmp_path / "out").values())
     written = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
     assert written["steps"] == 3
     assert written["last"]["loss"] == log[-1]["loss"]
@@ -138,7 +87,7 @@ def test_training_prefers_the_chosen(
 ) -> None:
     """Six pairs seen many times are learned: every one of them is ranked right."""
     training = settings(epochs=15, batch_size=6, micro_batch_size=6, learning_rate=3e-3)
-    report = _train(student, make_pairs(6), training, tmp_path)
+    report = train_here(student, make_pairs(6), training, tmp_path)
     assert report.first["rewards/accuracies"] < 1
     assert report.last["rewards/accuracies"] == 1
     assert report.last["loss"] < 0.2
@@ -151,14 +100,14 @@ def test_micro_batches_change_nothing(
     """Also the last, smaller batch: 11 pairs are batches of 8 and 3, in micro-batches of 3, 3, 2 and 3."""
     for micro in (8, 3):
         training = settings(batch_size=8, micro_batch_size=micro, objective=objective)
-        _train(student, make_pairs(11), training, tmp_path / str(micro))
-    one, other = _log(tmp_path / "8"), _log(tmp_path / "3")
+        train_here(student, make_pairs(11), training, tmp_path / str(micro))
+    one, other = metrics(tmp_path / "8"), metrics(tmp_path / "3")
     assert len(one) == len(other) == 2
     for ours, theirs in zip(one, other, strict=True):
         for name in ("loss", "grad_norm", "logps/chosen"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
     # Adam's first steps are about the size of the learning rate whatever the gradient's.
-    torch.testing.assert_close(_flat(tmp_path / "8"), _flat(tmp_path / "3"), rtol=0, atol=2e-4)
+    torch.testing.assert_close(flat(tmp_path / "8"), flat(tmp_path / "3"), rtol=0, atol=2e-4)
 
 
 def test_full_scope_and_gradient_checkpointing_and_dropout_run(
@@ -168,99 +117,9 @@ def test_full_scope_and_gradient_checkpointing_and_dropout_run(
     checkpointed = settings(objective="orpo", nll_scope="full", gradient_checkpointing=True)
     dropout = settings(objective="orpo", nll_scope="full", lora={"dropout": 0.3})
     for name, training in (("plain", plain), ("checkpointed", checkpointed), ("dropout", dropout)):
-        _train(student, make_pairs(8), training, tmp_path / name)
-    torch.testing.assert_close(_flat(tmp_path / "plain"), _flat(tmp_path / "checkpointed"), rtol=0, atol=1e-6)
-    assert float((_flat(tmp_path / "plain") - _flat(tmp_path / "dropout")).abs().max()) > 1e-4
-
-
-def test_bytes_depend_on_the_arguments_only(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
-    """Not on the process, its hash seed, nor the state of the global generators, which are left as they were."""
-    training = settings(lora={"dropout": 0.2})
-    pairs = make_pairs(10)
-    write_rows(tmp_path / "pairs.jsonl", pairs)
-    assert _drive(student, tmp_path / "pairs.jsonl", training, tmp_path / "there", hash_seed="1") == 0
-    torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002
-    random.seed(99)
-    states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    _train(student, pairs, training, tmp_path / "here")
-    assert torch.equal(states[0], torch.random.get_rng_state())
-    assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
-    assert _contents(tmp_path / "here") == _contents(tmp_path / "there")
-
-
-def test_a_killed_training_ends_with_the_same_bytes(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
-    """Killed while it writes the checkpoint of step 4, it continues from that of step 2."""
-    training = settings(lora={"dropout": 0.2}, epochs=2)  # 6 steps, checkpoints every 2; the last batches are small
-    pairs = make_pairs(10)
-    folder = tmp_path / "killed"
-
-    def killed() -> None:
-        save = DeltaTrainer._save_optimizer_and_scheduler
-
-        def half_save(self: DeltaTrainer, output_dir: str) -> None:
-            save(self, output_dir)
-            if self.state.global_step == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        DeltaTrainer._save_optimizer_and_scheduler = half_save  # type: ignore[method-assign]
-        _train(student, pairs, training, folder)
-
-    assert forked(killed) == -signal.SIGKILL
-    assert (folder / "checkpoints" / "checkpoint-4" / "optimizer.pt").exists()
-    assert [path.parent.name for path in (folder / "checkpoints").glob("*/complete")] == ["checkpoint-2"]
-    assert len(_log(folder)) == 4
-    assert not (folder / "adapter_model.safetensors").exists()
-
-    done: list[int] = []
-    train_delta(
-        student, pairs, training, seed=3, init_seed=5, folder=folder, progress=lambda now, total: done.append(now)
-    )
-    assert done == [3, 4, 5, 6]
-    _train(student, pairs, training, tmp_path / "undisturbed")
-    assert _contents(folder) == _contents(tmp_path / "undisturbed")
-
-
-def test_checkpoints_of_another_trainer_are_left_alone(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
-    foreign = tmp_path / "run" / "checkpoints" / "checkpoint-7" / "model.bin"
-    foreign.parent.mkdir(parents=True)
-    foreign.write_text("days of work")
-    with pytest.raises(PrefdeltaError, match="checkpoints holds files that prefdelta did not write"):
-        _train(student, make_pairs(10), settings(epochs=2), tmp_path / "run")
-    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [foreign]
-    # Beside the training's own, whatever their names.
-    beside = tmp_path / "fresh" / "checkpoint-7" / "model.bin"
-    beside.parent.mkdir(parents=True)
-    beside.write_text("days of work")
-    _train(student, make_pairs(10), settings(epochs=2), tmp_path / "fresh")
-    assert beside.read_text() == "days of work"
-    assert not (tmp_path / "fresh" / "checkpoints").exists()
-
-
-def test_a_checkpoint_of_another_training_is_not_used(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop(done: int, total: int) -> None:
-        if done == 3:
-            raise Stopped
-
-    pairs, folder = make_pairs(10), tmp_path / "out"
-    with pytest.raises(Stopped):
-        train_delta(student, pairs, settings(epochs=2), seed=3, init_seed=5, folder=folder, progress=stop)
-    assert (folder / "checkpoints" / "checkpoint-2" / "complete").exists()
-    changed = settings(epochs=2, beta=0.5)
-    _train(student, pairs, changed, folder)
-    _train(student, pairs, changed, tmp_path / "fresh")
-    assert _contents(folder) == _contents(tmp_path / "fresh")
+        train_here(student, make_pairs(8), training, tmp_path / name)
+    torch.testing.assert_close(flat(tmp_path / "plain"), flat(tmp_path / "checkpointed"), rtol=0, atol=1e-6)
+    assert float((flat(tmp_path / "plain") - flat(tmp_path / "dropout")).abs().max()) > 1e-4
 
 
 def test_seeds_decide_what_they_should(
@@ -269,9 +128,9 @@ def test_seeds_decide_what_they_should(
     """With no learning to speak of, A is what was drawn: equal for equal ``init_seed`` and other pairs."""
     still = settings(learning_rate=1e-7)
     for name, count, seed, init_seed in (("a", 8, 1, 5), ("b", 12, 2, 5), ("c", 8, 1, 6)):
-        _train(student, make_pairs(count), still, tmp_path / name, seed=seed, init_seed=init_seed)
+        train_here(student, make_pairs(count), still, tmp_path / name, seed=seed, init_seed=init_seed)
     drawn = {
-        name: torch.cat([t.flatten() for key, t in sorted(_weights(tmp_path / name).items()) if "lora_A" in key])
+        name: torch.cat([t.flatten() for key, t in sorted(weights(tmp_path / name).items()) if "lora_A" in key])
         for name in "abc"
     }
     torch.testing.assert_close(drawn["a"], drawn["b"], rtol=0, atol=1e-5)
@@ -285,9 +144,9 @@ def test_reversed_pairs_start_with_the_opposite_gradient(
     reversed_pairs = [Pair(p.id, p.task, p.prompt, chosen=p.rejected, rejected=p.chosen) for p in pairs]
     one_step = settings(learning_rate=1e-4)
     for name, each in (("forward", pairs), ("backward", reversed_pairs)):
-        _train(student, each, one_step, tmp_path / name)
+        train_here(student, each, one_step, tmp_path / name)
     forward, backward = (
-        torch.cat([t.flatten() for key, t in sorted(_weights(tmp_path / name).items()) if "lora_B" in key])
+        torch.cat([t.flatten() for key, t in sorted(weights(tmp_path / name).items()) if "lora_B" in key])
         for name in ("forward", "backward")
     )
     assert float(forward.abs().max()) > 5e-5
@@ -300,17 +159,17 @@ def test_the_reference_is_computed_once_for_all_seeds(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, cache = make_pairs(8), tmp_path / "cache"
-    _train(student, pairs, settings(), tmp_path / "first", cache=cache)
+    train_here(student, pairs, settings(), tmp_path / "first", cache=cache)
     kept = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
 
     def refuse(*_: object) -> None:
         raise AssertionError("the reference was computed again")
 
     monkeypatch.setattr(reference_module, "_score", refuse)
-    _train(student, pairs, settings(lora={"r": 2}, beta=0.7), tmp_path / "other", seed=8, init_seed=9, cache=cache)
-    _train(student, pairs, settings(), tmp_path / "again", cache=cache)
+    train_here(student, pairs, settings(lora={"r": 2}, beta=0.7), tmp_path / "other", seed=8, init_seed=9, cache=cache)
+    train_here(student, pairs, settings(), tmp_path / "again", cache=cache)
     assert kept == {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
-    assert _contents(tmp_path / "first") == _contents(tmp_path / "again")
+    assert contents(tmp_path / "first") == contents(tmp_path / "again")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -318,19 +177,19 @@ def test_a_wrong_reference_is_found_before_the_first_step(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, dtype: str
 ) -> None:
     cache, ref = tmp_path / "cache", student.model_copy(update={"dtype": dtype})
-    _train(ref, make_pairs(8), settings(), tmp_path / "out", cache=cache)
+    train_here(ref, make_pairs(8), settings(), tmp_path / "out", cache=cache)
     (file,) = cache.iterdir()
     values = load_file(file)["logps"] + 2 * torch.arange(len(load_file(file)["logps"]))
     checksum = torch.tensor(list(hashlib.sha256(values.numpy().tobytes()).digest()), dtype=torch.uint8)
     save_file({"logps": values, "sha256": checksum}, file)  # whole, but of something else
     with pytest.raises(PrefdeltaError, match="the reference does not belong to this base and data"):
-        _train(ref, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
+        train_here(ref, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
 
 
 def test_a_diverging_loss_stops(student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path) -> None:
     hot = settings(learning_rate=1e30, epochs=3)
     with pytest.raises(PrefdeltaError, match=r"the loss is nan at step 2; lower training\.learning_rate"):
-        _train(student, make_pairs(8), hot, tmp_path)
+        train_here(student, make_pairs(8), hot, tmp_path)
 
 
 def test_a_training_without_effect_is_refused(
@@ -341,9 +200,9 @@ def test_a_training_without_effect_is_refused(
     tiny_tokenizer().save_pretrained(tokenizer_alone)
     for ref in (student, ModelRef(path=str(tokenizer_alone))):
         with pytest.raises(PrefdeltaError, match=r"1 optimiser step \(4 rows, batch_size 4.*learning rate 0"):
-            _train(ref, make_pairs(4), settings(warmup_ratio=0.1), tmp_path / "out")
+            train_here(ref, make_pairs(4), settings(warmup_ratio=0.1), tmp_path / "out")
         with pytest.raises(PrefdeltaError, match=r"none of 4 examples .* 4 with a prompt that fills max_length"):
-            _train(ref, make_pairs(4), settings(max_length=8), tmp_path / "out")
+            train_here(ref, make_pairs(4), settings(max_length=8), tmp_path / "out")
 
 
 def test_a_training_that_barely_moves_the_student_says_so(
@@ -381,37 +240,11 @@ def test_a_target_that_is_not_there_is_named(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
 ) -> None:
     with pytest.raises(PrefdeltaError, match=r"training.lora.targets.*qq_proj"):
-        _train(student, make_pairs(4), settings(lora={"targets": ("qq_proj",)}), tmp_path)
+        train_here(student, make_pairs(4), settings(lora={"targets": ("qq_proj",)}), tmp_path)
 
 
 def test_half_precision(student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path) -> None:
     half = student.model_copy(update={"dtype": "bfloat16"})
-    report = _train(half, make_pairs(10), settings(), tmp_path)
+    report = train_here(half, make_pairs(10), settings(), tmp_path)
     assert report.first["loss"] == pytest.approx(0.6931, abs=0.02)
-    assert {tensor.dtype for tensor in _weights(tmp_path).values()} == {torch.float32}
-
-
-def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_checkpoint_before_stays(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
-    """A limit on the size of files stands for the full disk: torch reports either as a RuntimeError."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(done: int, total: int) -> None:
-        if done == 3:
-            weights = tmp_path / "full/checkpoints/checkpoint-2/adapter_model.safetensors"
-            resource.setrlimit(resource.RLIMIT_FSIZE, (weights.stat().st_size * 3 // 2, hard))
-
-    training = settings(batch_size=1)
-    try:
-        with pytest.raises(PrefdeltaError, match=r"cannot write the checkpoint .*checkpoint-4.*run again to continue"):
-            _train(student, make_pairs(6), training, tmp_path / "full", progress=limit)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert [path.name for path in (tmp_path / "full/checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
-    steps: list[int] = []
-    _train(student, make_pairs(6), training, tmp_path / "full", progress=lambda done, total: steps.append(done))
-    assert steps == [3, 4, 5, 6]
-    _train(student, make_pairs(6), training, tmp_path / "roomy")
-    for name in ("adapter_model.safetensors", "metrics.jsonl", "training.json"):
-        assert (tmp_path / "full" / name).read_bytes() == (tmp_path / "roomy" / name).read_bytes()
+    assert {tensor.dtype for tensor in weights(tmp_path).values()} == {torch.float32}

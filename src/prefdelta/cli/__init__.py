@@ -1,9 +1,8 @@
 """The command line: parse, call, print.
 
-One file declares each group of commands: adapters, answers, comparing, converting, deltas, indexing, judging, learning,
-orienting, running, viewing. What a command does beyond calling one function stands in the file of its name (merge,
-apply, tune, judge, methods, doctor). The stages are imported inside the commands, so that ``prefdelta --help`` answers
-without loading torch.
+One file declares each group of commands: answers, comparing, converting, deltas, indexing, inspecting, judging,
+learning, merging, orienting, running, tuning, viewing. Judge, methods and doctor do theirs in files of their names.
+The stages are imported inside the commands, so that ``prefdelta --help`` answers without loading torch.
 """
 
 # isort: off
@@ -14,7 +13,9 @@ from prefdelta.cli import (
     running,
     answers,
     deltas,
-    adapters,
+    inspecting,
+    merging,
+    tuning,
     learning,
     indexing,
     comparing,
@@ -26,17 +27,19 @@ from prefdelta.cli import (
 # isort: on
 
 __all__ = [
-    "adapters",
     "answers",
     "app",
     "comparing",
     "converting",
     "deltas",
     "indexing",
+    "inspecting",
     "judging",
     "learning",
     "main",
+    "merging",
     "orienting",
     "running",
+    "tuning",
     "viewing",
 ]

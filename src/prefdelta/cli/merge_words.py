@@ -1,25 +1,15 @@
-"""What the commands that merge are told in words: weights, scales and the method with its options.
+"""What the commands that merge are told in words: weights, scales and ranks.
 
 Nothing here imports torch, which takes seconds: a command reads its words first, and a mistake in them is told at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, cast, get_args
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.merging.registry import checked_weights, configured
-from prefdelta.merging.scale import RULES, Scale, check_scale
-
-
-def check_method(name: str, options: Mapping[str, Any], count: int) -> None:
-    """Check the name of a method, its options and the number of adapters.
-
-    Raises:
-        PrefdeltaError: there is no such method or option, or it does not take as many adapters.
-    """
-    configured(name, options, count)
+from prefdelta.merging.registry import checked_weights
+from prefdelta.merging.scale import RULES, Calibration, Scale, Stored, check_scale
 
 
 def parse_weights(text: str | None, count: int) -> list[float] | None:
@@ -36,7 +26,7 @@ def parse_weights(text: str | None, count: int) -> list[float] | None:
         raise PrefdeltaError(f"--weights {text!r} is not a comma-separated list of numbers.") from error
 
 
-def parse_scale(word: str | float, origin: str, otherwise: str) -> Scale:
+def parse_scale(word: str, origin: str, otherwise: str) -> Scale:
     """A number, or the name of a rule.
 
     Args:
@@ -56,3 +46,39 @@ def parse_scale(word: str | float, origin: str, otherwise: str) -> Scale:
         raise PrefdeltaError(f"{origin} is neither a number nor {otherwise}.") from error
     check_scale(scale)
     return scale
+
+
+def known_scale(word: str) -> Scale:
+    """A scale that needs nothing but the adapters: a number or a rule.
+
+    Raises:
+        PrefdeltaError: it is neither.
+    """
+    return parse_scale(word, f"--scale {word!r}", "norm-matched nor projection; --into takes no other")
+
+
+def wanted_scale(word: str) -> Scale | Calibration | Stored:
+    """A scale, or what is to choose it.
+
+    Raises:
+        PrefdeltaError: it is neither.
+    """
+    for way in (*get_args(Calibration), *get_args(Stored)):
+        if word == way:
+            return cast(Calibration | Stored, way)
+    return parse_scale(word, f"--scale {word!r}", "norm-matched, projection, stored, agreement or pairs")
+
+
+def parse_rank(word: str) -> int | Literal["servable"] | None:
+    """The rank to store a merge at; ``None`` for the one that it has.
+
+    Raises:
+        PrefdeltaError: it is no number above 0, nor one of the two words.
+    """
+    if word == "exact":
+        return None
+    if word == "servable":
+        return "servable"
+    if word.isdigit():
+        return int(word)
+    raise PrefdeltaError(f"--rank {word!r} is neither a number nor exact nor servable.")

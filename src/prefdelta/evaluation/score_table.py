@@ -265,14 +265,6 @@ def _answer(record: Record) -> str:
     return record.output if record.parsed is None else record.parsed
 
 
-def domain_score(records: Sequence[Record]) -> float:
-    """The score of one model's records in [0, 1]: the mean over tasks of the mean over a task's items."""
-    tasks: dict[str, list[float]] = {}
-    for record in records:
-        tasks.setdefault(record.task, []).append(record.score)
-    return float(np.mean([np.mean(scores) for scores in tasks.values()]))
-
-
 def mean_difference(parts: Sequence[tuple[ScoreTable, str, str]]) -> Difference:
     """The mean over several tables of a difference, each table weighing the same.
 

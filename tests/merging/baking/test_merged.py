@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config, GPT2LMHeadModel
+from typer.testing import CliRunner
 
 from lora_fixtures import save_lora, tiny_gpt2, tiny_qwen
 from prefdelta.adapters import Adapter
-from prefdelta.cli.apply import merge_into_command
+from prefdelta.cli import app
 from prefdelta.core import checkpoint
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.linalg import stream
@@ -362,22 +361,24 @@ def test_refusals_name_the_fault_and_leave_nothing(base: Path, three: list[Path]
 
 
 def test_the_command_prints_what_was_merged_and_baked(base: Path, three: list[Path], tmp_path: Path) -> None:
-    words: dict[str, Any] = {"method": "ties", "scale": "projection", "weights": "1,2,1", "dtype": "bfloat16"}
-    rest: dict[str, Any] = {"drop_modules_to_save": False, "overwrite": False, "options": {"rank": 2}}
-    out = StringIO()
-    merge_into_command(
-        base, three, tmp_path / "cli", rank="exact", console=Console(file=out, width=200), **words, **rest
-    )
+    words = ["merge", *map(str, three), "--into", str(base), "--method", "ties", "--scale", "projection"]
+    words += ["--weights", "1,2,1", "--dtype", "bfloat16", "--set", "rank=2"]
+
+    def run(name: str, *more: str) -> str:
+        given = [*words, "--output", str(tmp_path / name), *more]
+        return CliRunner().invoke(app, given, catch_exceptions=False, env={"COLUMNS": "200"}).output
+
+    shown = run("cli")
     apply_merge(
         base, three, tmp_path / "api", method="ties", scale="projection", weights=[1, 2, 1], dtype="bfloat16",
         options={"rank": 2},
     )  # fmt: skip
     for path in sorted((tmp_path / "api").iterdir()):
         assert path.read_bytes() == (tmp_path / "cli" / path.name).read_bytes(), path.name
-    assert "ties of a0, a1, a2 baked into base at scale projection" in out.getvalue()
-    assert "warning: truncation to a limited rank kept" in out.getvalue()
+    assert "ties of a0, a1, a2 baked into base at scale projection" in shown
+    assert "warning: truncation to a limited rank kept" in shown
     with pytest.raises(PrefdeltaError, match="--rank 8 is for a stored adapter"):
-        merge_into_command(base, three, tmp_path / "no", rank="8", console=Console(file=out), **words, **rest)
+        run("no", "--rank", "8")
 
 
 @pytest.mark.parametrize("method", ["ties", "pico-ties", "gam"])

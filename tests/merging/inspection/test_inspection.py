@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lora_fixtures import random_update, regauged
 from prefdelta.adapters import Adapter, AdapterInfo, write_adapter
-from prefdelta.cli.inspection_tables import print_inspection
+from prefdelta.cli.inspecting import print_inspection
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.linalg.lowrank import LowRank
 from prefdelta.merging import METHODS, get_method

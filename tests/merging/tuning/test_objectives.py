@@ -226,7 +226,7 @@ def test_one_question_over_and_over_is_refused(run: Search, tmp_path: Path) -> N
 def test_the_command_tells_cost_and_what_the_choice_was_by(
     deltas: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefdelta.cli.adapters.terminal", lambda: Console(width=160))
+    monkeypatch.setattr("prefdelta.cli.tuning.terminal", lambda: Console(width=160))
     words = [*map(str, deltas[:2]), "--base", "micro:student", "--items", "micro:chain", "--by", "agreement"]
     words += ["--methods", "average", "--scales", "1,4", "--count", "12", "-o", str(tmp_path / "best")]
     words += ["--set", "temperature=1.0", "--set", "max_new_tokens=40"]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
-from rich.table import Table
 
 from prefdelta.merging.baking.rounding import RoundingLoss
 from prefdelta.merging.report import MergeReport
@@ -62,37 +59,3 @@ class ApplyReport(_Frozen):
     losses: Mapping[str, RoundingLoss]
     warnings: tuple[str, ...]
     modules: tuple[BakedModule, ...]
-
-
-def print_apply(report: ApplyReport, output: Path, console: Console, *, modules: int = 5) -> None:
-    """Tell what was baked and what rounding took, with the ``modules`` that lost most."""
-    names = ", ".join(entry.name for entry in report.adapters)
-    made = names if report.merge is None else f"{report.merge.method} of {names}"
-    scale = report.scale if isinstance(report.scale, str) else f"{report.scale:g}"
-    stored = sorted({entry.stored for entry in report.modules})
-    table = Table(
-        "module", "type", "‖W‖", "‖ΔW‖", "error of ΔW", "entries lost",
-        title=f"{made} baked into {report.base} at scale {scale}",
-    )  # fmt: skip
-    table.add_row(
-        f"all {len(report.modules)} modules", ", ".join(stored), f"{report.weight_norm:.4g}",
-        f"{report.update_norm:.4g}", *_cells(report.loss), style="bold",
-    )  # fmt: skip
-    for name, loss in report.losses.items():
-        if stored != [name]:
-            table.add_row(f"  had they been {name}", name, "", "", *_cells(loss), style="dim")
-    table.add_section()
-    worst = sorted(report.modules, key=lambda entry: -(entry.losses[entry.stored].relative_error or 0))[:modules]
-    for entry in worst:
-        sizes = (f"{entry.weight_norm:.4g}", f"{entry.update_norm:.4g}")
-        table.add_row(entry.module, entry.stored, *sizes, *_cells(entry.losses[entry.stored]))
-    console.print(table)
-    for warning in (*(report.merge.warnings if report.merge else ()), *report.warnings):
-        console.print(f"warning: {warning}", highlight=False, style="yellow")
-    console.print(f"model: {output}", highlight=False)
-
-
-def _cells(loss: RoundingLoss) -> tuple[str, str]:
-    if loss.relative_error is None or loss.vanished is None:
-        return "no update", ""
-    return f"{100 * loss.relative_error:.2g} %", f"{100 * loss.vanished:.2g} %"

@@ -1,16 +1,64 @@
-"""Tables of an inspection for the terminal."""
+"""Looking at adapters before they are merged."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from prefdelta.merging import METHODS
-from prefdelta.merging.inspection.results import Inspection
+import typer
+
+from prefdelta.cli.app import app
+from prefdelta.cli.help import Command
+from prefdelta.cli.options import Overwrite
+from prefdelta.core.progress import terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from prefdelta.merging.inspection.results import Inspection
+
+
+@app.command(cls=Command)
+def inspect(
+    adapters: Annotated[list[Path], typer.Argument(help="PEFT LoRA adapter folders.")],
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page with heat maps to this file.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Merge methods to preview, comma separated, or all; a few if left out.")
+    ] = None,
+    preview: Annotated[bool, typer.Option("--preview/--no-preview", help="Whether to preview merges at all.")] = True,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare adapters: norms, cosines, what merges would do to them."""
+    from prefdelta.core.errors import PrefdeltaError
+    from prefdelta.core.outputs import check_file, write_output
+    from prefdelta.core.progress import Display
+    from prefdelta.merging import METHODS
+    from prefdelta.merging.inspection import PREVIEWED, inspect_adapters
+    from prefdelta.report.inspection import render
+
+    if methods and not preview:
+        raise PrefdeltaError("--methods names merges to preview and --no-preview asks for none; give one of the two.")
+    named = PREVIEWED if methods is None else tuple(word.strip() for word in methods.split(","))
+    chosen = () if not preview else tuple(METHODS) if named == ("all",) else named
+    console = terminal()
+    for path in filter(None, (json, html)):
+        check_file(path, inputs=adapters, overwrite=overwrite)
+    with Display(console) as display:
+        display.start("inspect")
+        found = inspect_adapters(adapters, methods=chosen, progress=display.inner)
+    print_inspection(found, console)
+    if json:
+        write_output(json, found.model_dump_json(indent=1) + "\n", inputs=adapters, overwrite=overwrite)
+    if html:
+        write_output(html, render(found), inputs=adapters, overwrite=overwrite)
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
     """Print the adapters, their pairs, what the methods would do, and every warning."""
+    from prefdelta.merging import METHODS
+
     for table in (_adapters(inspection), _pairs(inspection), _methods(inspection)):
         if table.row_count:
             console.print(table)
@@ -32,6 +80,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 
 def _adapters(inspection: Inspection) -> Table:
+    from rich.table import Table
+
     table = Table("adapter", "base model", "modules", "coverage", "ranks", "effective rank", "‖ΔW‖", "own scale")
     for entry in inspection.adapters:
         effective = "-" if entry.effective_rank is None else f"{entry.effective_rank:.1f}"
@@ -44,6 +94,8 @@ def _adapters(inspection: Inspection) -> Table:
 
 
 def _pairs(inspection: Inspection) -> Table:
+    from rich.table import Table
+
     table = Table(
         "pair", "cosine", "norm ratio", "overlap out (chance)", "overlap in (chance)", "least angle out / in",
         "sign conflict (excess)",
@@ -64,6 +116,8 @@ def _pairs(inspection: Inspection) -> Table:
 
 
 def _methods(inspection: Inspection) -> Table:
+    from rich.table import Table
+
     table = Table("method", "norm / average", "cosine to average")
     for entry in inspection.methods:
         if entry.norm_ratio is not None and entry.cosine is not None:

@@ -1,83 +1,98 @@
-"""``prefdelta tune``: arguments of the command line in, the best merge and a table out."""
+"""Choosing what to merge, and how, by a score."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from prefdelta.cli.merge_words import parse_scale
-from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.progress import Display
-from prefdelta.experiments.single.models import model_from
-from prefdelta.merging.registry import METHODS
-from prefdelta.merging.scale import Scale
-from prefdelta.merging.tuning.space import Space
-from prefdelta.recipe import By, Sampling, Search, configure
+from prefdelta.cli.app import app
+from prefdelta.cli.help import Command
+from prefdelta.cli.options import DropModules, Output, Overwrite, Settings
+from prefdelta.core.progress import terminal
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from prefdelta.evaluation.statistics import Difference
-    from prefdelta.merging.tuning.items import Split
+    from prefdelta.merging.scale import Scale
     from prefdelta.merging.tuning.record import Tried, TuningRecord
 
 _MEASURES = {"labels": "score", "agreement": "information", "pairs": "pair loss"}
 
 
-def tune_command(
-    adapters: Sequence[Path],
-    output: Path,
-    *,
-    base: str,
-    items: Sequence[str],
-    by: By,
-    pairs: Path | None,
-    beta: float,
-    split: Split,
-    scorer: str,
-    count: int,
-    methods: str,
-    scales: str,
-    budget: int,
-    select: bool,
-    leave_one_out: bool,
-    tune_weights: int,
-    corpus: str | None,
-    seed: int,
-    drop_modules_to_save: bool,
-    overwrite: bool,
-    settings: Mapping[str, Any],
-    console: Console,
+@app.command("search", hidden=True, cls=Command)
+@app.command(cls=Command)
+def tune(
+    context: typer.Context,
+    adapters: Annotated[list[Path], typer.Argument(help="PEFT LoRA adapter folders.")],
+    base: Annotated[str, typer.Option(help="Model id, folder or micro:NAME that the adapters belong to.")],
+    output: Output,
+    items: Annotated[
+        list[str] | None, typer.Option(help="Benchmark: a JSONL file or micro:TASK; may be repeated.")
+    ] = None,
+    by: Annotated[
+        Literal["labels", "agreement", "pairs"],
+        typer.Option(help="Choose by scores against known answers, by agreement of two answers, or by --pairs."),
+    ] = "labels",
+    pairs: Annotated[Path | None, typer.Option(help="JSONL file of preference pairs, for --by pairs.")] = None,
+    beta: Annotated[float, typer.Option(help="β of the loss on pairs.")] = 0.5,
+    split: Annotated[
+        Literal["validation", "all"], typer.Option(help="Items to choose by: the validation part, or all of a file.")
+    ] = "validation",
+    scorer: Annotated[str, typer.Option(help="exact-match, final-number, choice or token-f1.")] = "exact-match",
+    count: Annotated[int, typer.Option(help="At most how many items of each benchmark.")] = 200,
+    methods: Annotated[str, typer.Option(help="Merge methods to try, comma separated.")] = "average,gam",
+    scales: Annotated[
+        str, typer.Option(help="λ to try: numbers above 0, norm-matched, projection; or auto, a search over log λ.")
+    ] = "0.5,1,1.5,2,3,4,6,8",
+    budget: Annotated[int, typer.Option(help="At most how many λ of one merge --scales auto tries.")] = 9,
+    select: Annotated[
+        Literal["none", "greedy"], typer.Option(help="Whether to look for a subset of the adapters.")
+    ] = "none",
+    leave_one_out: Annotated[bool, typer.Option("--leave-one-out", help="Measure each adapter's part.")] = False,
+    tune_weights: Annotated[int, typer.Option(help="At most how many changes of weights to try.")] = 0,
+    corpus: Annotated[str | None, typer.Option(help="Search corpus: micro:corpus or a JSONL file.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampled decoding.")] = 0,
+    drop_modules_to_save: DropModules = False,
+    overwrite: Overwrite = False,
+    settings: Settings = None,
 ) -> None:
-    """Find the best merge and tell what was tried and chosen.
+    """Find the best scale, method, weights and adapters, and merge. By labels, or without them (--by)."""
+    from prefdelta.cli.merge_words import parse_scale
+    from prefdelta.core.errors import PrefdeltaError
+    from prefdelta.core.progress import Display
+    from prefdelta.experiments.single.models import model_from
+    from prefdelta.merging.registry import METHODS
+    from prefdelta.merging.tuning.space import Space
+    from prefdelta.recipe import Sampling, Search, configure, settings_mapping
 
-    ``settings`` are those of sampling, those of a merge method in a mapping under its name, and those of the base in
-    one under ``base``.
-    """
+    if context.info_name == "search":
+        terminal(stderr=True).print("prefdelta search is now called prefdelta tune; the old name will go.")
+    otherwise = "norm-matched nor projection; auto stands alone"
+    listed = [word.strip() for word in scales.split(",")]
     space = Space(
         methods=tuple(word.strip() for word in methods.split(",")),
-        scales="auto" if scales.strip() == "auto" else tuple(_scale(word.strip()) for word in scales.split(",")),
+        scales="auto"
+        if listed == ["auto"]
+        else tuple(parse_scale(word, f"--scales: {word!r}", otherwise) for word in listed),
         budget=budget,
-        select=select,
+        select=select == "greedy",
         leave_one_out=leave_one_out,
         weight_trials=tune_weights,
     )
-    rest = dict(settings)
-    ref = model_from("base", base, rest)
-    options = {name: value for name, value in rest.items() if name in METHODS}
+    drawn, console = dict(settings_mapping(settings or ())), terminal()
+    ref = model_from("base", base, drawn)
+    options = {name: drawn.pop(name) for name in list(drawn) if name in METHODS}
     for name, value in options.items():
         if not isinstance(value, Mapping):
             raise PrefdeltaError(f"--set {name}={value} names a merge method; write {name}.OPTION=VALUE.")
     space.check_options(options, len(adapters))
-    sampling = configure(Sampling, {name: value for name, value in rest.items() if name not in METHODS}, origin="--set")
+    sampling = configure(Sampling, drawn, origin="--set")
     from prefdelta.merging.tuning import tune_adapters  # here, as torch takes seconds to import
-
-    def tell_cost(evaluations: int, each: int) -> None:
-        what = "sequences read, nothing generated" if by == "pairs" else "answers"
-        console.print(f"at most {evaluations} evaluations of {each:,} {what}: {evaluations * each:,}", highlight=False)
 
     with Display(console) as display:
         display.start(output.name)
@@ -85,7 +100,7 @@ def tune_command(
             adapters,
             output,
             base=ref,
-            items=items,
+            items=items or (),
             space=space,
             by=by,
             pairs=pairs,
@@ -99,20 +114,24 @@ def tune_command(
             seed=seed,
             extra_weights="drop" if drop_modules_to_save else "refuse",
             overwrite=overwrite,
-            told=tell_cost,
+            told=partial(tell_cost, console, by),
             progress=display.inner,
         )
         display.finish()
     print_tuning(record, output, console)
 
 
-def _scale(word: str) -> Scale:
-    return parse_scale(word, f"--scales: {word!r}", "norm-matched nor projection; auto stands alone")
+def tell_cost(console: Console, by: str, evaluations: int, each: int) -> None:
+    """Tell before anything is asked what choosing ``by`` answers or pairs takes at most."""
+    what = "sequences read, nothing generated" if by == "pairs" else "answers"
+    console.print(f"at most {evaluations} evaluations of {each:,} {what}: {evaluations * each:,}", highlight=False)
 
 
 def print_tuning(record: TuningRecord, output: Path, console: Console) -> None:
     """Tell what was tried: the best of each method, each adapter's part, the choice and what to think of it."""
-    from prefdelta.merging.tuning import RECORD_NAME  # here, as it brings scipy
+    from rich.table import Table
+
+    from prefdelta.merging.tuning import RECORD_NAME
 
     total = sum(entry.items for entry in record.benchmarks)
     names = ", ".join(entry.name for entry in record.benchmarks)
@@ -171,6 +190,8 @@ def _best_of_methods(record: TuningRecord) -> list[int]:
 
 
 def _print_parts(record: TuningRecord, console: Console) -> None:
+    from rich.table import Table
+
     assert record.leave_one_out is not None
     whole = record.trials[record.leave_one_out.trial]
     table = Table(
