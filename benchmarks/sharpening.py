@@ -115,7 +115,7 @@ class Cell:
         unscaled = Candidate.plain(range(len(adapters)), merge, 1.0)
         start = validation.norm_matched(unscaled)
         scale = maximise(lambda scale: validation(unscaled.at(scale)), start, BUDGET)
-        tried = sorted(float(candidate.scale) for candidate in validation.scores)
+        tried = sorted(float(candidate.scale) for candidate in validation.measured)
         merged = validation.merged(unscaled.at(scale))
         measured = self.test(merged)
         return {

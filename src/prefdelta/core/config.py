@@ -1,4 +1,4 @@
-"""What all recipe models have in common: frozen, no key that they do not know, no number that is not finite."""
+"""What all recipes, reports and results have in common: frozen, and no key that they do not know."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from prefdelta.core.errors import PrefdeltaError
 
 
-class Config(BaseModel):
-    """Base of all recipe models: frozen; an unknown key is an error, and a number that is not finite."""
+class Frozen(BaseModel):
+    """Base of what is read or written whole: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Config(Frozen):
+    """Base of all recipe models: a number that is not finite is an error as well."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -8,10 +8,10 @@ from itertools import combinations
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from prefdelta.adapters import Adapter
+from prefdelta.core.config import Frozen
 from prefdelta.core.names import tell_apart
 from prefdelta.linalg.lowrank import LowRank
 from prefdelta.linalg.threads import one_thread
@@ -19,11 +19,7 @@ from prefdelta.linalg.threads import one_thread
 _TOLERANCE = 1e-7  # as GAM's: directions of rounding noise would otherwise count as shared or unshared ones
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Subspaces(_Frozen):
+class Subspaces(Frozen):
     """How far two column spaces coincide, from the principal cosines c₁ ≥ … ≥ c_k between them, k the lesser rank.
 
     ``mean_cosine`` is Σ cⱼ / k, ``smallest_cosine`` is c_k. ``overlap`` is Σ cⱼ² / k, and ``overlap_by_chance`` what
@@ -36,7 +32,7 @@ class Subspaces(_Frozen):
     overlap_by_chance: float
 
 
-class ModulePair(_Frozen):
+class ModulePair(Frozen):
     """One module of two adapters: the cosine of their updates, and their output (U) and input (V) subspaces."""
 
     module: str
@@ -46,7 +42,7 @@ class ModulePair(_Frozen):
     V: Subspaces
 
 
-class Pair(_Frozen):
+class Pair(Frozen):
     """Two adapters. ``cosine`` is that of the whole updates; the subspace numbers are means over ``modules``.
 
     ``cosine`` counts a module that one of them lacks as zero there; ``modules`` holds those in which both have an
@@ -66,7 +62,7 @@ class Pair(_Frozen):
     modules: tuple[ModulePair, ...]
 
 
-class Geometry(_Frozen):
+class Geometry(Frozen):
     """The adapters' names and whole norms ‖ΔW‖_F, and every pair of them."""
 
     names: tuple[str, ...]
@@ -92,7 +88,7 @@ def compare(adapters: Sequence[Path | str]) -> Geometry:
                 for index, adapter in enumerate(opened)
                 if module in adapter.modules
             }
-            parts = {index: _Part(delta) for index, delta in deltas.items()}
+            parts = {index: Bases(delta) for index, delta in deltas.items()}
             for index, part in parts.items():
                 squares[index] += part.norm**2
             for first, second in pairs:
@@ -108,16 +104,20 @@ def compare(adapters: Sequence[Path | str]) -> Geometry:
     )
 
 
-class _Part:
-    """One update's orthonormal bases and norm."""
+class Bases:
+    """One update's orthonormal bases, without directions that are rounding noise; its singular values and norm."""
 
     def __init__(self, delta: LowRank) -> None:
-        svd = delta.svd(_TOLERANCE)
-        self.U, self.V = svd.U, svd.V
-        self.norm = float(svd.S.norm())
+        self.U, self.S, self.V = delta.svd(_TOLERANCE)
+        self.norm = float(self.S.norm())
 
 
-def _compare_module(module: str, first: _Part, second: _Part, product: float) -> ModulePair:
+def overlap_by_chance(first: Tensor, second: Tensor) -> float:
+    """The overlap that unrelated subspaces with bases of these shapes have on average."""
+    return max(first.shape[1], second.shape[1]) / first.shape[0]
+
+
+def _compare_module(module: str, first: Bases, second: Bases, product: float) -> ModulePair:
     return ModulePair(
         module=module,
         cosine=product / (first.norm * second.norm),
@@ -133,7 +133,7 @@ def _subspaces(first: Tensor, second: Tensor) -> Subspaces:
         mean_cosine=float(cosines.mean()),
         smallest_cosine=float(cosines.min()),
         overlap=float((cosines**2).mean()),
-        overlap_by_chance=max(first.shape[1], second.shape[1]) / first.shape[0],
+        overlap_by_chance=overlap_by_chance(first, second),
     )
 
 

@@ -244,15 +244,7 @@ def common_modules(adapters: Sequence[Adapter], labels: Sequence[str]) -> list[s
     _check_storage(adapters, labels)
     owners = {module: label for adapter, label in zip(adapters, labels, strict=True) for module in adapter.modules}
     refuse_two_namings(owners)
-    shapes: dict[str, tuple[tuple[int, int], str]] = {}
-    for adapter, label in zip(adapters, labels, strict=True):
-        for module in adapter.modules:
-            shape, first = shapes.setdefault(module, (adapter.shape(module), label))
-            if shape != adapter.shape(module):
-                raise PrefdeltaError(
-                    f"module {module} is {shape[0]}x{shape[1]} in {first} but {adapter.shape(module)[0]}x"
-                    f"{adapter.shape(module)[1]} in {label}; the adapters belong to different base models."
-                )
+    shapes = module_shapes(adapters, labels)
     for index, adapter in enumerate(adapters):
         own = set(adapter.modules)
         others = {module for place, other in enumerate(adapters) if place != index for module in other.modules}
@@ -261,7 +253,25 @@ def common_modules(adapters: Sequence[Adapter], labels: Sequence[str]) -> list[s
                 f"{labels[index]} shares no module with the other adapters (it adapts {list_names(adapter.modules)}); "
                 "they belong to different base models."
             )
-    return sorted(shapes)
+    return list(shapes)
+
+
+def module_shapes(adapters: Sequence[Adapter], labels: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """(d_out, d_in) of every module of any adapter, sorted by name.
+
+    Raises:
+        PrefdeltaError: two adapters have a module in two shapes.
+    """
+    found: dict[str, tuple[tuple[int, int], str]] = {}
+    for adapter, label in zip(adapters, labels, strict=True):
+        for module in adapter.modules:
+            shape, first = found.setdefault(module, (adapter.shape(module), label))
+            if shape != adapter.shape(module):
+                raise PrefdeltaError(
+                    f"module {module} is {shape[0]}x{shape[1]} in {first} but {adapter.shape(module)[0]}x"
+                    f"{adapter.shape(module)[1]} in {label}; the adapters belong to different base models."
+                )
+    return {module: found[module][0] for module in sorted(found)}
 
 
 def _check_storage(adapters: Sequence[Adapter], labels: Sequence[str]) -> None:

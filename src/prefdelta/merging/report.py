@@ -6,16 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from prefdelta.core.config import Frozen
 from prefdelta.core.names import markdown, one_line, public_name
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class InputAdapter(_Frozen):
+class InputAdapter(Frozen):
     """One merged adapter: its folder's own name, what it was, and how large its update is.
 
     ``norm`` is ‖ΔW‖_F over all its modules; ``empty_modules`` counts modules whose update is zero.
@@ -34,7 +29,7 @@ class InputAdapter(_Frozen):
     dropped_tensors: tuple[str, ...]
 
 
-class ModuleReport(_Frozen):
+class ModuleReport(Frozen):
     """One module of the result, compared with the plain average of the same adapters at scale 1.
 
     ``average_norm`` is ``None`` where that comparison was not made: it takes the products of all pairs of adapters.
@@ -56,7 +51,7 @@ class ModuleReport(_Frozen):
     notes: Mapping[str, float]
 
 
-class MergeReport(_Frozen):
+class MergeReport(Frozen):
     """The whole merge; ``model_dump_json`` gives what is stored as ``prefdelta_merge.json``.
 
     ``norm_ratio`` and ``cosine_to_average`` are over all modules together; ``None`` where the average is zero, or
@@ -82,12 +77,17 @@ class MergeReport(_Frozen):
     modules: tuple[ModuleReport, ...]
 
 
-def model_card(report: MergeReport, base_model: str | None) -> str:
-    """The ``README.md`` of a merged adapter, with the metadata that the Hugging Face Hub reads."""
+def card_front(base_model: str | None) -> tuple[list[str], str]:
+    """The lines that the Hub reads of a merged adapter's card, and what the card calls the base."""
     base = public_name(base_model)
     named = [f"base_model: {json.dumps(one_line(base), ensure_ascii=False)}"] if base else []
-    of = markdown(base or "an unnamed base model")
-    front = ["---", "library_name: peft", *named, "tags:", "- lora", "- merge", "---"]
+    front = ["---", "library_name: peft", *named, "tags:", "- lora", "- merge", "---", ""]
+    return front, markdown(base or "an unnamed base model")
+
+
+def model_card(report: MergeReport, base_model: str | None) -> str:
+    """The ``README.md`` of a merged adapter, with the metadata that the Hugging Face Hub reads."""
+    front, of = card_front(base_model)
     ranks = ", ".join(str(rank) for rank in report.stored_ranks)
     rows = [
         f"| {markdown(entry.name)} | {entry.weight:g} | {entry.modules} | {entry.norm:.4g} "
@@ -102,7 +102,6 @@ def model_card(report: MergeReport, base_model: str | None) -> str:
     )
     lines = [
         *front,
-        "",
         "# Merged LoRA adapter",
         "",
         f"{len(report.adapters)} adapters of {of}, merged by prefdelta {report.version} "

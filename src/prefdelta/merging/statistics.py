@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from prefdelta.merging.registry import Options
 from prefdelta.merging.report import InputAdapter, MergeReport, ModuleReport, ratio
 from prefdelta.merging.scale import Scale, factor_for
 
-_DOMINANT = 5.0  # an update this many times the median of the others decides the merge alone
+_DOMINANT = 5.0
 _UNDETERMINED = 1e-6  # a principal cosine below this leaves an alignment to rounding
 
 
@@ -163,9 +163,7 @@ class MergeStatistics:
     def _warnings(
         self, entries: Sequence[InputAdapter], info: AdapterInfo, kept: float, options: Options, rank: int | str | None
     ) -> Iterator[str]:
-        bases = sorted({entry.base_model or "(none)" for entry in entries})
-        # The same model may go by a name on the Hub in one adapter and by a folder in another.
-        if len({base.rpartition("/")[2].lower() for base in bases}) > 1:
+        if bases := different_bases(entry.base_model for entry in entries):
             yield f"the adapters name different base models ({list_names(bases)}); the first one's is kept."
         tasks = sorted({str(adapter.info.task_type) for adapter in self._inputs.adapters})
         if len(tasks) > 1:
@@ -181,7 +179,9 @@ class MergeStatistics:
         if partial:
             count = f"{len(partial)} of {len(self._modules)}"
             yield f"{count} modules are not adapted by every adapter ({list_names(partial)})."
-        yield from _dominance(entries)
+        largest = max(entries, key=lambda entry: entry.norm)
+        if times := times_the_others(largest.norm, [entry.norm for entry in entries if entry is not largest]):
+            yield f"{largest.name}: its update is {times:.1f} times the median of the others, so it decides the merge."
         if kept < 1 - 1e-9:
             limit = "a limited rank" if rank is None else f"rank {rank}"
             yield f"truncation to {limit} kept {kept:.4f} of the merged update's squared norm."
@@ -214,9 +214,18 @@ def _whole(norms: Sequence[float | None]) -> float | None:
     return math.sqrt(sum(norm**2 for norm in known)) if len(known) == len(norms) else None
 
 
-def _dominance(entries: Sequence[InputAdapter]) -> Iterator[str]:
-    largest = max(entries, key=lambda entry: entry.norm)
-    others = [entry.norm for entry in entries if entry is not largest and entry.norm]
-    if others and largest.norm > _DOMINANT * statistics.median(others):
-        times = largest.norm / statistics.median(others)
-        yield f"{largest.name}: its update is {times:.1f} times the median of the others, so it decides the merge."
+def different_bases(models: Iterable[str | None]) -> list[str]:
+    """The names of the adapters' base models, if they differ.
+
+    The same model may go by a name on the Hub in one adapter and by a folder in another.
+    """
+    names = sorted({model or "(none)" for model in models})
+    return names if len({name.rpartition("/")[2].lower() for name in names}) > 1 else []
+
+
+def times_the_others(norm: float, others: Sequence[float]) -> float | None:
+    """How many times the median of the other updates that are not zero one is, if so many that it dominates a merge."""
+    present = [other for other in others if other]
+    if not present or norm <= _DOMINANT * statistics.median(present):
+        return None
+    return norm / statistics.median(present)

@@ -84,7 +84,7 @@ def test_each_candidate_is_scored_once(student: LoadedModel, deltas: list[Path])
     candidate = Candidate.plain((0, 1), "average", 2.0)
     assert validation(candidate) == validation(candidate)
     assert len(calls) == 1
-    assert list(validation.scores) == [candidate]
+    assert list(validation.measured) == [candidate]
 
 
 def test_differences_are_paired(validation: Validation) -> None:

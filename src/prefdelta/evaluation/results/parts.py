@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
+
+from prefdelta.core.config import Frozen
 
 SCHEMA: Literal[2] = 2
 
@@ -30,13 +31,13 @@ def signed(value: float) -> str:
     return text if text == "0.0" else ("+" if value > 0 else "−") + text
 
 
-class Result(BaseModel):
-    """Base of all parts of results: frozen, and an unknown key is an error.
+class Result(Frozen):
+    """Base of all parts of results.
 
     A section that a run does not have is ``None`` here and left out of the file.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     @model_serializer(mode="wrap")
     def _leave_out_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from prefdelta.merging.baking.report import ApplyReport, BakedAdapter
 from prefdelta.merging.baking.spill import Spill
 from prefdelta.merging.baking.updates import Origin, Rows, factor_rows
 from prefdelta.merging.engine import merged_info
-from prefdelta.merging.inputs import Inputs, prepare, refuse_base_copies, updates_of
+from prefdelta.merging.inputs import Inputs, module_shapes, prepare, refuse_base_copies, updates_of
 from prefdelta.merging.registry import Options
 from prefdelta.merging.scale import Scale
 from prefdelta.merging.statistics import MergeStatistics, Result, compared
@@ -88,10 +88,7 @@ class MergedUpdates:
         self._info = merged_info(inputs.adapters)
         self.owner = f"the merge of {list_names(inputs.labels)}"
         self.base_model = self._info.base_model
-        self.shapes: Mapping[str, tuple[int, int]] = {
-            module: next(adapter.shape(module) for adapter in inputs.adapters if module in adapter.modules)
-            for module in inputs.modules
-        }
+        self.shapes: Mapping[str, tuple[int, int]] = module_shapes(inputs.adapters, inputs.labels)
 
     @contextmanager
     def rows(self, module: str, transposed: bool, scratch: Path) -> Iterator[Rows]:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
-
+from prefdelta.core.config import Frozen
 from prefdelta.merging.baking.rounding import RoundingLoss
 from prefdelta.merging.report import MergeReport
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BakedAdapter(_Frozen):
+class BakedAdapter(Frozen):
     """One adapter that went into the model: its folder's name, and the fingerprint of what it held."""
 
     name: str
     fingerprint: str
 
 
-class BakedModule(_Frozen):
+class BakedModule(Frozen):
     """One adapted module: the tensor it went into, the sizes of W and ΔW, and the loss by type.
 
     ``losses`` has the type the tensor is ``stored`` in, and float32 and bfloat16 for comparison.
@@ -36,7 +31,7 @@ class BakedModule(_Frozen):
     losses: Mapping[str, RoundingLoss]
 
 
-class ApplyReport(_Frozen):
+class ApplyReport(Frozen):
     """The whole model; ``model_dump_json`` gives what is stored as ``prefdelta_apply.json``.
 
     ``merge`` tells how several ``adapters`` became one update; ``None`` for a single one as it is. ``loss`` is over

@@ -6,19 +6,18 @@ import math
 from collections.abc import Iterable
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from prefdelta.core.config import Frozen
 
-class RoundingLoss(BaseModel):
+
+class RoundingLoss(Frozen):
     """The loss of one module or of all, in one type.
 
     ``relative_error`` is ‖round(W + ΔW) - W - ΔW‖_F / ‖ΔW‖_F: how far the update that the baked model really carries
     lies from the adapter's, with W as the base model stores it. ``vanished`` is the share of the nonzero entries of ΔW
     that leave round(W + ΔW) = round(W). Both are ``None`` for a zero update.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     relative_error: float | None
     vanished: float | None

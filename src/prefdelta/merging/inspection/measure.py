@@ -20,6 +20,8 @@ from prefdelta.core.names import list_names, public_name, tell_apart
 from prefdelta.linalg.lowrank import LowRank
 from prefdelta.linalg.threads import one_thread
 from prefdelta.merging import get_method
+from prefdelta.merging.geometry import Bases, overlap_by_chance
+from prefdelta.merging.inputs import module_shapes
 from prefdelta.merging.inspection.preview import PREVIEWED, Preview
 from prefdelta.merging.inspection.results import (
     InspectedAdapter,
@@ -29,9 +31,7 @@ from prefdelta.merging.inspection.results import (
     ModulePairs,
 )
 from prefdelta.merging.inspection.signs import Grid, SignTally, entries, grid
-
-_TOLERANCE = 1e-7  # directions of rounding noise would count as shared or unshared ones
-_DOMINANT = 5.0  # an update this many times the median of the others decides a merge alone
+from prefdelta.merging.statistics import different_bases, times_the_others
 
 
 def inspect_adapters(
@@ -57,7 +57,7 @@ def inspect_adapters(
         raise PrefdeltaError("there is nothing to inspect; give at least one adapter.")
     opened = [Adapter.open(path) for path in adapters]
     labels = tell_apart([adapter.path for adapter in opened])
-    shapes = _shapes(opened, labels)
+    shapes = module_shapes(opened, labels)
     chosen = [get_method(name).name for name in methods]
     walk = _Walk(opened, shapes, [Preview(name) for name in chosen] if len(opened) > 1 else [])
     with one_thread():
@@ -68,29 +68,14 @@ def inspect_adapters(
     return walk.result(labels)
 
 
-def _shapes(adapters: Sequence[Adapter], labels: Sequence[str]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[tuple[int, int], str]] = {}
-    for adapter, label in zip(adapters, labels, strict=True):
-        for module in adapter.modules:
-            shape, first = found.setdefault(module, (adapter.shape(module), label))
-            if shape != adapter.shape(module):
-                raise PrefdeltaError(
-                    f"module {module} is {shape[0]}x{shape[1]} in {first} but {adapter.shape(module)[0]}x"
-                    f"{adapter.shape(module)[1]} in {label}; the adapters belong to different base models."
-                )
-    return {module: found[module][0] for module in sorted(found)}
-
-
-class _Part:
+class _Part(Bases):
     """One update's bases, norm, effective rank and sampled entries."""
 
     def __init__(self, delta: LowRank, where: Grid) -> None:
-        svd = delta.svd(_TOLERANCE)
+        super().__init__(delta)
         self.delta = delta
-        self.U, self.V = svd.U, svd.V
-        self.norm = float(svd.S.norm())
         self.entries = entries(delta, where)
-        shares = (svd.S / self.norm) ** 2 if self.norm else svd.S
+        shares = (self.S / self.norm) ** 2 if self.norm else self.S
         self.effective_rank = math.exp(float(torch.special.entr(shares).sum())) if self.norm else None
 
 
@@ -201,9 +186,7 @@ class _Walk:
         )
 
     def _warnings(self, adapters: Sequence[InspectedAdapter]) -> Iterator[str]:
-        bases = sorted({entry.base_model or "(none)" for entry in adapters})
-        # The same model may go by a name on the Hub in one adapter and by a folder in another.
-        if len({base.rpartition("/")[2].lower() for base in bases}) > 1:
+        if bases := different_bases(entry.base_model for entry in adapters):
             yield f"the adapters name different base models ({list_names(bases)})."
         for entry, adapter in zip(adapters, self._adapters, strict=True):
             if entry.norm == 0:
@@ -212,9 +195,7 @@ class _Walk:
                 yield f"{entry.name}: its update is zero in {entry.empty} of {entry.modules} modules."
             if adapter.extra:
                 yield f"{entry.name}: holds fully trained tensors that no merge keeps ({list_names(adapter.extra)})."
-            others = [other.norm for other in adapters if other is not entry and other.norm]
-            if others and entry.norm > _DOMINANT * statistics.median(others):
-                times = entry.norm / statistics.median(others)
+            if times := times_the_others(entry.norm, [other.norm for other in adapters if other is not entry]):
                 yield f"{entry.name}: its update is {times:.1f} times the median of the others and swamps a merge."
         partial = [entry.module for entry in self._modules if None in entry.norms]
         if partial:
@@ -226,8 +207,7 @@ def _principal(first: Tensor, second: Tensor) -> tuple[float, float, tuple[float
     """Overlap, its value by chance, and the extreme principal angles in degrees of two orthonormal bases."""
     cosines = torch.linalg.svdvals(first.T @ second).clamp(max=1.0)
     angles = torch.rad2deg(torch.acos(cosines))
-    chance = max(first.shape[1], second.shape[1]) / first.shape[0]
-    return float((cosines**2).mean()), chance, (float(angles.min()), float(angles.max()))
+    return float((cosines**2).mean()), overlap_by_chance(first, second), (float(angles.min()), float(angles.max()))
 
 
 def _whole(first: int, second: int, adapters: Sequence[InspectedAdapter], tally: _PairTally) -> InspectedPair:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from prefdelta.core.config import Frozen
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class InspectedAdapter(_Frozen):
+class InspectedAdapter(Frozen):
     """One adapter as a whole.
 
     ``norm`` is ‖ΔW‖_F over all modules. ``effective_rank`` is the mean over its modules of exp(H), with H the entropy
@@ -30,7 +26,7 @@ class InspectedAdapter(_Frozen):
     own_scale: float | None
 
 
-class InspectedModule(_Frozen):
+class InspectedModule(Frozen):
     """One module: a number per adapter, ``None`` where it does not adapt the module."""
 
     module: str
@@ -40,7 +36,7 @@ class InspectedModule(_Frozen):
     ranks: tuple[int | None, ...]
 
 
-class SignConflict(_Frozen):
+class SignConflict(Frozen):
     """How often the entries of two updates point opposite ways, on a sample of entries.
 
     ``share`` of the entries that are nonzero in both differ in sign. Two Gaussian updates of cosine c differ in
@@ -54,7 +50,7 @@ class SignConflict(_Frozen):
     entries: int
 
 
-class InspectedPair(_Frozen):
+class InspectedPair(Frozen):
     """Two adapters in one module, or in all that both adapt.
 
     ``cosine`` is that of the updates and ``norm_ratio`` = ‖second‖ / ‖first‖. ``overlap_out`` and ``overlap_in`` are
@@ -76,14 +72,14 @@ class InspectedPair(_Frozen):
     sign: SignConflict | None
 
 
-class ModulePairs(_Frozen):
+class ModulePairs(Frozen):
     """Every pair of adapters that both change a module."""
 
     module: str
     pairs: tuple[InspectedPair, ...]
 
 
-class MethodPreview(_Frozen):
+class MethodPreview(Frozen):
     """What a merge method would make of the adapters, with its defaults, against their plain average.
 
     ``norm_ratio`` and ``cosine`` are of the whole update; ``modules`` gives (norm ratio, cosine) of each module.
@@ -97,7 +93,7 @@ class MethodPreview(_Frozen):
     refusal: str | None = None
 
 
-class Inspection(_Frozen):
+class Inspection(Frozen):
     """Adapters, modules, pairs, previews of methods, and warnings."""
 
     version: str

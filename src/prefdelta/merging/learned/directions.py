@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -53,7 +53,15 @@ class Directions(ABC):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Directions:
         """The same directions elsewhere, or in another number format."""
-        return replace(self, left=self.left.to(device, dtype), right=self.right.to(device, dtype))
+        tensors = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(
+            self,
+            **{
+                name: tensor.to(device, dtype if tensor.is_floating_point() else None)
+                for name, tensor in tensors.items()
+                if isinstance(tensor, Tensor)
+            },
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +84,6 @@ class Columns(Directions):
     def core(self, coefficients: Tensor) -> Tensor:
         """diag(φ_owner)."""
         return torch.diag(coefficients[self.owner])
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Columns:
-        """The same directions elsewhere, or in another number format."""
-        return replace(
-            self, left=self.left.to(device, dtype), right=self.right.to(device, dtype), owner=self.owner.to(device)
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +109,6 @@ class SharedBasis(Directions):
         """φ_owner ∘ P."""
         return coefficients[self.owner].T * self.products
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> SharedBasis:
-        """The same directions elsewhere, or in another number format."""
-        return replace(
-            self,
-            left=self.left.to(device, dtype),
-            right=self.right.to(device, dtype),
-            products=self.products.to(device, dtype),
-            owner=self.owner.to(device),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class AlignedCores(Directions):
@@ -136,15 +128,6 @@ class AlignedCores(Directions):
     def core(self, coefficients: Tensor) -> Tensor:
         """Σᵢ φᵢ S̃ᵢ."""
         return torch.einsum("n,nij->ij", coefficients, self.cores)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> AlignedCores:
-        """The same directions elsewhere, or in another number format."""
-        return replace(
-            self,
-            left=self.left.to(device, dtype),
-            right=self.right.to(device, dtype),
-            cores=self.cores.to(device, dtype),
-        )
 
 
 @implements("tara-a")

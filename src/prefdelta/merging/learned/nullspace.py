@@ -19,24 +19,12 @@ from prefdelta.merging.learned.tasks import Objective
 _SMALLEST = 1e-12  # of a squared ratio: the root has no slope at 0
 
 
-def run_backbone(model: nn.Module, batch: Batch) -> None:
-    """Run a model of ``transformers`` without its head; the batch is a mapping of its arguments."""
-    backbone = getattr(model, "base_model", model)
-    backbone(**batch)
-
-
-def padding_mask(batch: Batch) -> Tensor | None:
-    """The batch's ``attention_mask``, if it has one."""
-    mask: Tensor | None = batch.get("attention_mask")
-    return mask
-
-
 def null_space_ratio(
     adapter: Adapter,
     model: nn.Module,
     *,
-    run: Callable[[nn.Module, Batch], Any] = run_backbone,
-    counted: Callable[[Batch], Tensor | None] = padding_mask,
+    run: Callable[[nn.Module, Batch], Any],
+    counted: Callable[[Batch], Tensor],
 ) -> Objective:
     """√(1 - yᵀ(AAᵀ)⁻¹y / ‖x‖²) with y = A x, averaged over the tokens x of an item and its adapter's modules.
 
@@ -49,7 +37,7 @@ def null_space_ratio(
         adapter: the task's own adapter.
         model: the model that the objective will be given; it says where the modules are.
         run: runs the model on a batch.
-        counted: the tokens that count, ``(items, tokens)``; ``None`` counts all.
+        counted: the tokens of a batch that count, ``(items, tokens)``.
 
     Returns:
         An objective with one value per item.
@@ -91,10 +79,10 @@ def outside(vectors: Tensor, basis: Tensor) -> Tensor:
     return torch.where(whole > 0, share.clamp(min=_SMALLEST).sqrt(), 0.0)
 
 
-def _mean_over_tokens(values: Tensor, mask: Tensor | None) -> Tensor:
+def _mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
     """One value per item from ``(items, …)``."""
     flat = values.reshape(len(values), -1)
-    if mask is None or mask.shape != flat.shape:  # pooled inputs have no tokens to leave out
+    if mask.shape != flat.shape:  # pooled inputs have no tokens to leave out
         return flat.mean(dim=1)
     kept = mask.to(flat.device, flat.dtype)
     return (flat * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)

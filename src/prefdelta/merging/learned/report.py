@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any, Literal
 
 from prefdelta.core.files import write_json
 from prefdelta.core.jsonl import read_objects
-from prefdelta.core.names import markdown, one_line, public_name
+from prefdelta.core.names import markdown
 from prefdelta.evaluation.results import Result, Results
 from prefdelta.merging.learned.methods import LearnedMethod
 from prefdelta.merging.registry import Options
+from prefdelta.merging.report import card_front
 from prefdelta.recipe.learning import Learning
 
 REPORT = "learning.json"
@@ -109,26 +109,16 @@ def write_report(
 
 def _card(report: LearningReport, summary: str, base_model: str | None) -> str:
     """The ``README.md`` of the adapter, with the metadata that the Hugging Face Hub reads."""
-    base = public_name(base_model)
-    named = [f"base_model: {json.dumps(one_line(base), ensure_ascii=False)}"] if base else []
-    of, names = markdown(base or "an unnamed base model"), markdown(", ".join(report.adapters))
+    front, of = card_front(base_model)
+    names = markdown(", ".join(report.adapters))
     rows = [
         f"| {markdown(task.name)} | {'' if task.anchor is None else format(task.anchor, '.4f')} | {task.first:.4f} "
         f"| {task.last:.4f} |"
         for task in report.tasks
     ]
     lines = [
-        *(
-            "---",
-            "library_name: peft",
-            *named,
-            "tags:",
-            "- lora",
-            "- merge",
-            "---",
-            "",
-            "# Learned merge of LoRA adapters",
-        ),
+        *front,
+        "# Learned merge of LoRA adapters",
         "",
         f"{len(report.adapters)} adapters of {of} ({names}), merged "
         f"by prefdelta {report.prefdelta} with `{report.method}`. {summary} {report.coefficients} coefficients were "

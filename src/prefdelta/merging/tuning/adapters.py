@@ -140,8 +140,8 @@ def tune_adapters(
         prompts = environment.dressed(asked.prompts) if environment is not None else asked.prompts
         rows = own_rows(loaded, prompts, answering, environment, seed)
         kl = divergence(loaded, rows, validation.merged(chosen), 1.0)
-        guard = guard_of(kl, validation.unparsed[chosen], alone.unparsed)
-        tried = {candidate: number for number, candidate in enumerate(validation.scores)}
+        guard = guard_of(kl, validation.measured[chosen].unparsed, alone.unparsed)
+        tried = {candidate: number for number, candidate in enumerate(validation.measured)}
         record = TuningRecord(
             prefdelta=metadata.version("prefdelta"),
             base=source,
@@ -166,7 +166,7 @@ def tune_adapters(
             gain=validation.difference(chosen, found.average) if found.average else None,
             range=_level(choice),
             guard=guard,
-            doubts=tuple(_doubts(validation, chosen, alone, scored=by == "labels")),
+            doubts=tuple(_doubts(alone, validation.measured[chosen], scored=by == "labels")),
             warnings=(*_warnings(validation, found, choice, alone.score), *guard.warnings),
         )
         _write(staging, opened, chosen, validation, extra_weights, dtype, rank)
@@ -185,8 +185,8 @@ def _tried(validation: Validation, candidate: Candidate, names: Sequence[str]) -
         method=candidate.method,
         options=validation.options(candidate),
         scale=candidate.scale,
-        score=validation.scores[candidate],
-        unparsed=validation.unparsed[candidate],
+        score=validation.measured[candidate].score,
+        unparsed=validation.measured[candidate].unparsed,
     )
 
 
@@ -211,20 +211,18 @@ class _Answers:
     truncated: float
 
 
-def _doubts(validation: Validation, chosen: Candidate, base: Measured, *, scored: bool) -> list[str]:
+def _doubts(base: Measured, chosen: Measured, *, scored: bool) -> list[str]:
     """What speaks against the scores of the base and of the choice; nothing where nothing was answered.
 
     A score of 0 says something only where answers are ``scored``.
     """
-    rows = {
-        "the base": (base.score, base.unparsed, base.truncated),
-        "the choice": (validation.scores[chosen], validation.unparsed[chosen], validation.truncated[chosen]),
-    }
     return doubts(
         {
-            name: {"these items": _Answers(100 * score if scored else 100, 100 * unparsed, 100 * truncated)}
-            for name, (score, unparsed, truncated) in rows.items()
-            if unparsed is not None and truncated is not None
+            name: {
+                "these items": _Answers(100 * each.score if scored else 100, 100 * each.unparsed, 100 * each.truncated)
+            }
+            for name, each in (("the base", base), ("the choice", chosen))
+            if each.unparsed is not None and each.truncated is not None
         }
     )
 
@@ -240,9 +238,9 @@ def _level(choice: Choice[Candidate]) -> tuple[float, float] | None:
 
 
 def _warnings(validation: Validation, found: Found, choice: Choice[Candidate], base_score: float) -> list[str]:
-    chosen, scores = found.chosen, validation.scores
+    chosen, measured = found.chosen, validation.measured
     warnings = [
-        f"the score of the choice is the best of {len(scores)} on the items that chose it, which is optimistic; "
+        f"the score of the choice is the best of {len(measured)} on the items that chose it, which is optimistic; "
         "report its score on other items."
     ]
     if choice.edge:
@@ -250,7 +248,7 @@ def _warnings(validation: Validation, found: Found, choice: Choice[Candidate], b
             f"the best λ lies at the edge of what was tried: {chosen.scale:g} is the {choice.edge}; "
             f"try {'smaller' if choice.edge == 'smallest' else 'larger'} ones."
         )
-    if scores[chosen] <= base_score:
+    if measured[chosen].score <= base_score:
         warnings.append("no merge scores higher than the base model without any adapter.")
     if len(chosen.members) == 1 and len(found.singles) > 1:
         warnings.append("the choice is a single adapter: no merge that was tried scores higher.")

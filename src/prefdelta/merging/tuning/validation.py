@@ -9,7 +9,7 @@ from typing import Any, Literal
 from prefdelta.adapters import Adapter, LoraAdapter, MemoryAdapter
 from prefdelta.core.records import digest
 from prefdelta.core.resumable_rows import ResumableRows
-from prefdelta.evaluation.statistics import Array, Difference, paired_difference
+from prefdelta.evaluation.statistics import Difference, paired_difference
 from prefdelta.merging.in_memory import merge_in_memory
 from prefdelta.merging.registry import get_method
 from prefdelta.merging.scale import Scale
@@ -32,9 +32,7 @@ class Validation:
         kept: what was measured by an earlier run of the same objective on the same adapters; it is added to.
 
     Attributes:
-        scores: the score of every candidate so far, larger is better, in the order of trial.
-        unparsed: the share of each candidate's answers in which no answer was found; ``None`` where none were asked.
-        truncated: the share of each candidate's answers that were cut off; ``None`` likewise.
+        measured: what the objective says of every candidate so far, in the order of trial.
     """
 
     def __init__(
@@ -47,10 +45,7 @@ class Validation:
         scored: Callable[[], None] | None = None,
         kept: ResumableRows | None = None,
     ) -> None:
-        self.scores: dict[Candidate, float] = {}
-        self.unparsed: dict[Candidate, float | None] = {}
-        self.truncated: dict[Candidate, float | None] = {}
-        self._by_item: dict[Candidate, list[Array]] = {}
+        self.measured: dict[Candidate, Measured] = {}
         self._objective = objective
         self._adapters = adapters
         self._given = options
@@ -61,14 +56,10 @@ class Validation:
 
     def __call__(self, candidate: Candidate) -> float:
         """The candidate's score."""
-        if candidate not in self.scores:
-            measured = self._measure(
-                digest([candidate, self.options(candidate), self._extra_weights]), lambda: self.merged(candidate)
-            )
-            self.scores[candidate], self._by_item[candidate] = measured.score, measured.by_item
-            self.unparsed[candidate] = measured.unparsed
-            self.truncated[candidate] = measured.truncated
-        return self.scores[candidate]
+        if candidate not in self.measured:
+            key = digest([candidate, self.options(candidate), self._extra_weights])
+            self.measured[candidate] = self._measure(key, lambda: self.merged(candidate))
+        return self.measured[candidate].score
 
     def norm_matched(self, candidate: Candidate) -> float:
         r"""λ₀ = Σᵢ‖ΔWᵢ‖ / (N ‖M‖) of the candidate's merge M at λ = 1: there it is as long as its mean member.
@@ -85,13 +76,13 @@ class Validation:
 
     def difference(self, one: Candidate, other: Candidate) -> Difference:
         """How much better ``one`` is than ``other``, paired item by item; both must have been scored."""
-        pairs = zip(self._by_item[one], self._by_item[other], strict=True)
+        pairs = zip(self.measured[one].by_item, self.measured[other].by_item, strict=True)
         return paired_difference([left - right for left, right in pairs], unit=self._objective.unit)
 
     def choice(self, among: Collection[Candidate]) -> Choice[Candidate]:
         """The best of some that were scored, the first of equals, and what the items cannot tell from it."""
-        scores = {candidate: self.scores[candidate] for candidate in among}
-        items = {candidate: self._by_item[candidate] for candidate in among}
+        scores = {candidate: self.measured[candidate].score for candidate in among}
+        items = {candidate: self.measured[candidate].by_item for candidate in among}
         return choose(scores, Candidate.place, items, unit=self._objective.unit)
 
     def options(self, candidate: Candidate) -> dict[str, Any]:
