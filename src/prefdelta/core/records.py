@@ -230,9 +230,13 @@ def read_examples(path: Path) -> list[Example]:
     _, columns = next(read_objects(path), (0, None))
     if columns is None:
         raise PrefdeltaError(f"{path} holds no examples: it is empty.")
-    if "target" in columns:
+    if "source" in columns:
         return [*_iterate(path, Triple)]
-    return [*_iterate(path, Demonstration)] if "response" in columns else [*_iterate(path, Pair)]
+    if "response" in columns:
+        return [*_iterate(path, Demonstration)]
+    if "chosen" in columns:
+        return [*_iterate(path, Pair)]
+    raise PrefdeltaError(f"{path} does not begin with a pair, a triple or a demonstration.")
 
 
 def _iterate(path: Path, kind: type[Row]) -> Iterator[Row]:

@@ -10,6 +10,7 @@ how long they took is in the run's ``journal.jsonl``.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -49,6 +50,10 @@ class Artifact:
 
     path: Path
     content: str
+
+    def json(self, name: str) -> Any:
+        """The value of a JSON file in it."""
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
 
 
 class Store:

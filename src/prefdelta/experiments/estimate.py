@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefdelta.core.model_files import local_folder
@@ -110,23 +110,13 @@ def training_memory(student: ModelRef, training: Training, adapters: int = 1) ->
     return TrainingMemory(weights, 16 * adapters * training.lora.r * size.dimensions, layers + 3 * 2**27)
 
 
-def totals(units: list[Unit]) -> dict[str, tuple[int, Work]]:
+def totals(units: Sequence[Unit]) -> dict[str, tuple[int, Work]]:
     """Per stage: how many units, and their work in all."""
-    counted: dict[str, list[Work]] = defaultdict(list)
+    counted: dict[str, tuple[int, Work]] = {}
     for unit in units:
-        counted[unit.stage].append(unit.work)
-    return {
-        stage: (
-            len(works),
-            Work(
-                samples=sum(work.samples for work in works),
-                scores=sum(work.scores for work in works),
-                steps=sum(work.steps for work in works),
-                disk=sum(work.disk for work in works),
-            ),
-        )
-        for stage, works in counted.items()
-    }
+        number, work = counted.get(unit.stage, (0, Work()))
+        counted[unit.stage] = number + 1, work + unit.work
+    return counted
 
 
 def sampling_models(recipe: Recipe) -> list[ModelRef]:

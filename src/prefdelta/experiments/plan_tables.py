@@ -22,12 +22,7 @@ from prefdelta.recipe import Lora, ModelRef
 def stage_table(name: str, units: list[Unit]) -> Table:
     """The stages with their sizes, and their sum; a column that would be empty is left out."""
     stages = totals(units)
-    every = Work(
-        samples=sum(work.samples for _, work in stages.values()),
-        scores=sum(work.scores for _, work in stages.values()),
-        steps=sum(work.steps for _, work in stages.values()),
-        disk=sum(work.disk for _, work in stages.values()),
-    )
+    every = sum((work for _, work in stages.values()), Work())
     scored = ("answers scored",) if every.scores else ()
     shards = Counter({stage: sum(len(unit.shards) for unit in units if unit.stage == stage) for stage in stages})
     divided = ("in shards",) if shards.total() else ()
@@ -64,8 +59,7 @@ def model_table(models: Sequence[ModelRef]) -> Table:
 
 def disk_line(units: Sequence[Unit], models: Sequence[ModelRef], student: ModelRef, loras: Sequence[Lora]) -> str:
     """What a run takes on disk: its folder, the checkpoints of a training, and weights that are to be fetched."""
-    kept = totals(list(units))
-    own = sum(work.disk for _, work in kept.values())
+    own = sum(unit.work.disk for unit in units)
     # Two checkpoints while the newer one is written, each with the adapter and its two moments.
     passing = 6 * max((lora_bytes(student, lora) for lora in loras), default=0)
     sizes = {ref: model_size(ref) for ref in models if local_folder(ref) is None}

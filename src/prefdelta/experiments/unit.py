@@ -138,6 +138,16 @@ class Work:
     disk: int = 0
     load: tuple[Load, ...] = ()
 
+    def __add__(self, other: Work) -> Work:
+        """Both."""
+        return Work(
+            self.samples + other.samples,
+            self.scores + other.scores,
+            self.steps + other.steps,
+            self.disk + other.disk,
+            self.load + other.load,
+        )
+
 
 @dataclass(frozen=True)
 class Unit:

@@ -14,8 +14,8 @@ from prefdelta.adapters import Adapter
 from prefdelta.adapters.applied import adapted
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
-from prefdelta.core.records import Demonstration, Item, Pair, Sample, Span, write_rows
-from prefdelta.merging.learned.generative import learn_language_merge, own_answers, read_examples
+from prefdelta.core.records import Demonstration, Item, Pair, Sample, Span, read_examples, write_rows
+from prefdelta.merging.learned.generative import learn_language_merge, own_answers
 from prefdelta.merging.learned.language import check_objective, language_task
 from prefdelta.merging.learned.learn import learn
 from prefdelta.merging.learned.tasks import mean_objective

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from prefdelta.core.files import write_json
@@ -63,5 +62,5 @@ def guard(domain: DomainContext) -> Unit:
 
 def guarded(artifact: Artifact) -> float:
     """The mean over training seeds of what :func:`guard` measured."""
-    found: dict[str, float] = json.loads((artifact.path / GUARD).read_text(encoding="utf-8"))["kl"]
+    found: dict[str, float] = artifact.json(GUARD)["kl"]
     return sum(found.values()) / len(found)

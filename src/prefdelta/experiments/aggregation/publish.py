@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,10 +59,7 @@ def publish(
         results=results,
         recipe=yaml.safe_dump(portable(recipe), sort_keys=False, allow_unicode=True),
         description=recipe.description,
-        geometry={
-            name: json.loads((artifacts[f"{name}/geometry"].path / GEOMETRY).read_text(encoding="utf-8"))
-            for name in domains
-        },
+        geometry={name: artifacts[f"{name}/geometry"].json(GEOMETRY) for name in domains},
         transcripts={name: _transcripts(domain, artifacts, results.domains[name]) for name, domain in domains.items()},
         lineage=lineage,
         versions=versions(),

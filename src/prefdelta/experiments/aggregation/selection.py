@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +96,7 @@ def selection(domain: DomainContext) -> Unit:
 
 def selected(artifact: Artifact) -> Selected:
     """Read what :func:`selection` wrote."""
-    return _SELECTED.validate_python(json.loads((artifact.path / SELECTION).read_text(encoding="utf-8")))
+    return _SELECTED.validate_python(artifact.json(SELECTION))
 
 
 def _select(variants: Mapping[str, Validated], by: By) -> Selection:

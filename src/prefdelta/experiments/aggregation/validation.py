@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,7 +132,7 @@ def adapter_folder(artifact: Artifact) -> Path:
 
 def merge_report(artifact: Artifact) -> dict[str, Any]:
     """What a merge said of itself."""
-    return dict(json.loads((artifact.path / "adapter" / REPORT_NAME).read_text(encoding="utf-8")))
+    return dict(artifact.json(f"adapter/{REPORT_NAME}"))
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ class Validated:
     @staticmethod
     def read(artifact: Artifact) -> Validated:
         """Read what :func:`validation` wrote."""
-        raw = json.loads((artifact.path / SCORES).read_text(encoding="utf-8"))
+        raw = artifact.json(SCORES)
         scales = sorted(raw["scales"].items(), key=lambda entry: float(entry[0]))
         return Validated(
             raw["by"],

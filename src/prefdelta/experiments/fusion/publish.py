@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -153,15 +152,11 @@ def _data(artifacts: Artifacts, seed: int) -> FusionData:
     """What was trained on: how many rows, from whom, and how good and long the three answers of a triple are."""
     triples = artifacts[f"triples/{seed}"]
     return FusionData(
-        demonstrations=_json(artifacts[f"demonstrations/{seed}"], COUNTS),
-        triples=_json(triples, COUNTS),
-        answers=_json(triples, SUMMARY),
+        demonstrations=artifacts[f"demonstrations/{seed}"].json(COUNTS),
+        triples=triples.json(COUNTS),
+        answers=triples.json(SUMMARY),
     )
 
 
 def _records(artifact: Artifact) -> list[Record]:
     return read_rows(artifact.path / RECORDS, Record)
-
-
-def _json(artifact: Artifact, name: str) -> Any:
-    return json.loads((artifact.path / name).read_text(encoding="utf-8"))

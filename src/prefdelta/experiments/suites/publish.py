@@ -14,6 +14,7 @@ from prefdelta.evaluation.results import Interval, PreferenceSweep, SuiteMethod,
 from prefdelta.evaluation.score_table import ScoreTable
 from prefdelta.experiments.plan import RESULTS
 from prefdelta.experiments.suites.accuracy_tables import Outcomes, accuracy_table, hits_table, shares_table
+from prefdelta.experiments.suites.data.task import read_classes
 from prefdelta.experiments.suites.measure import Outcome, read_outcomes
 from prefdelta.experiments.suites.results_markdown import results_markdown
 from prefdelta.experiments.suites.suite_context import BACKBONE, SuiteContext
@@ -64,7 +65,7 @@ def summarise_suite(suite: SuiteContext, artifacts: Mapping[str, Artifact]) -> S
         budget=recipe.budget,
         single={name: own.score("single", name) for name in names},
         test_items={name: own.items(name) for name in names},
-        classes={name: _classes(artifacts, name) for name in names},
+        classes={name: len(read_classes(artifacts[f"data/{name}"].path)) for name in names},
         methods={
             model: SuiteMethod(
                 mean=shares.mean(model),
@@ -136,7 +137,7 @@ def _joint(models: Mapping[str, Outcomes], names: Sequence[str]) -> dict[str, di
 def _about(recipe: SuiteRecipe, name: str, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
     """What a method was set to, its validation score, and how many coefficients it learned."""
     (method,) = [method for method in recipe.methods if method.called == name]
-    chosen = json.loads((artifacts[f"tuning/{name}"].path / CHOSEN).read_text(encoding="utf-8"))
+    chosen = artifacts[f"tuning/{name}"].json(CHOSEN)
     about: dict[str, Any] = {
         "setting": chosen["setting"],
         "edge": chosen["edge"],
@@ -144,13 +145,9 @@ def _about(recipe: SuiteRecipe, name: str, artifacts: Mapping[str, Artifact]) ->
         "coefficients": 0,
     }
     if isinstance(method, LearnedMethod):
-        folder = artifacts[f"merges/{recipe.seeds[0]}/{name}"].path / ADAPTER
-        about["coefficients"] = json.loads((folder / REPORT).read_text(encoding="utf-8"))["coefficients"]
+        merged = artifacts[f"merges/{recipe.seeds[0]}/{name}"]
+        about["coefficients"] = merged.json(f"{ADAPTER}/{REPORT}")["coefficients"]
     return about
-
-
-def _classes(artifacts: Mapping[str, Artifact], name: str) -> int:
-    return len(json.loads((artifacts[f"data/{name}"].path / "classes.json").read_text(encoding="utf-8")))
 
 
 def _differences(shares: ScoreTable) -> dict[str, Interval]:

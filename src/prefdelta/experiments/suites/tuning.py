@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -83,7 +82,7 @@ def tuning(suite: SuiteContext, method: SuiteMergeMethod) -> Unit:
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
         loaded = SuiteInputs(recipe, inputs)
         trials = loaded.trials(names, "validation")
-        single = read_json(inputs["references"], VALIDATION)
+        single = inputs["references"].json(VALIDATION)
         settings = settings_of(method)
         rows = ResumableRows(work / _ROWS)
         made: tuple[Setting, LoraAdapter] | None = None
@@ -150,7 +149,7 @@ def settings_of(method: SuiteMergeMethod) -> list[Setting]:
 
 def chosen_setting(tuned: Artifact, method: SuiteMergeMethod) -> Setting:
     """The setting that validation chose."""
-    return settings_of(method)[int(read_json(tuned, CHOSEN)["place"])]
+    return settings_of(method)[int(tuned.json(CHOSEN)["place"])]
 
 
 def learned_folder(tuned: Path, setting: Setting) -> Path:
@@ -168,7 +167,7 @@ def learn_merge(
 ) -> None:
     """Learn the merge of some tasks' adapters at a setting's learning rate; ``references`` must be among the inputs."""
     assert setting.learning_rate is not None
-    anchors = read_json(loaded.inputs["references"], ANCHORS)[method.objective]
+    anchors = loaded.inputs["references"].json(ANCHORS)[method.objective]
     learn(
         loaded.encoder.model,
         loaded.adapters(names),
@@ -181,11 +180,6 @@ def learn_merge(
         identity=digest({label: artifact.content for label, artifact in loaded.inputs.items()}),
         progress=progress,
     )
-
-
-def read_json(artifact: Artifact, name: str) -> dict[str, Any]:
-    """A JSON object of an artifact."""
-    return dict(json.loads((artifact.path / name).read_text(encoding="utf-8")))
 
 
 def _merged(

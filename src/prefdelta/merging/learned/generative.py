@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from prefdelta.adapters.applied import applied
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.names import tell_apart
-from prefdelta.core.records import Demonstration, Example, Item, Pair, Sample, Triple, read_rows
+from prefdelta.core.records import Demonstration, Example, Item, Sample, read_examples, read_rows
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.responses import RESPONSES, sample_responses
 from prefdelta.merging.learned.language import LABEL_FREE, check_objective, language_task
@@ -114,29 +113,6 @@ def own_answers(
         Demonstration(f"{sample.item}-{sample.index}", prompts[sample.item].task, prompts[sample.item].messages, sample)
         for sample in read_rows(folder / RESPONSES, Sample)
     ]
-
-
-def read_examples(path: Path) -> list[Example]:
-    """Pairs, triples or demonstrations, whichever a JSON Lines file holds.
-
-    Raises:
-        PrefdeltaError: it holds none of them, or cannot be read.
-    """
-    try:
-        with path.open(encoding="utf-8") as handle:
-            first = json.loads(next((line for line in handle if line.strip()), "null"))
-    except OSError as error:
-        raise PrefdeltaError(f"cannot read {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise PrefdeltaError(f"{path} is no file of JSON Lines ({error}).") from error
-    keys = first if isinstance(first, dict) else {}
-    if "chosen" in keys:
-        return [*read_rows(path, Pair)]
-    if "source" in keys:
-        return [*read_rows(path, Triple)]
-    if "response" in keys:
-        return [*read_rows(path, Demonstration)]
-    raise PrefdeltaError(f"{path} does not begin with a pair, a triple or a demonstration.")
 
 
 def check_inputs(adapters: int, rows: Sequence[Path], prompts: Sequence[Path], settings: LanguageLearning) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -36,7 +35,7 @@ def collect_pairs(store: Store, recipe: Recipe, domains: Sequence[DomainView]) -
                 if benchmark.pairs is not None and benchmark.pairs.held_out == delta.name
             }
             pairs = read_pairs(artifact.path)
-            counts = json.loads((artifact.path / _COUNTS).read_text(encoding="utf-8"))
+            counts = artifact.json(_COUNTS)
             margins = _margins(domain, tasks)
             found.append(
                 PairSet(
