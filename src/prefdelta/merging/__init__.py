@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from prefdelta.core.lazy import lazily
 from prefdelta.merging.methods import catalogue  # noqa: F401  (declares the methods)
-from prefdelta.merging.registry import METHODS, Method, get_method
+from prefdelta.merging.registry import METHODS, get_method
 
 if TYPE_CHECKING:
     from prefdelta.merging.calibrated import merge
-    from prefdelta.merging.geometry import Geometry, compare
+    from prefdelta.merging.geometry import compare
     from prefdelta.merging.report import MergeReport
 
-__all__ = ["METHODS", "Geometry", "MergeReport", "Method", "compare", "get_method", "merge"]
+__all__ = ["METHODS", "MergeReport", "compare", "get_method", "merge"]
 
-__getattr__ = lazily(
-    __name__, {"Geometry": "geometry", "MergeReport": "report", "compare": "geometry", "merge": "calibrated"}
-)
+__getattr__ = lazily(__name__, {"MergeReport": "report", "compare": "geometry", "merge": "calibrated"})

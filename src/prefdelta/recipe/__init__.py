@@ -4,19 +4,19 @@ Every model here refuses unknown keys and names the nearest known one, because a
 ignored changes a result without a trace.
 """
 
-from prefdelta.core.config import Config, Named, configure
+from prefdelta.core.config import Named, configure
 from prefdelta.core.reference import ModelRef
-from prefdelta.recipe.aggregation import Baseline, Control, Delta, Domain, Merge, Recipe
+from prefdelta.recipe.aggregation import Baseline, Control, Delta, Domain, Recipe
 from prefdelta.recipe.base import BaseRecipe, Resources
 from prefdelta.recipe.kinds import RECIPES, configure_recipe
 from prefdelta.recipe.loading import load_recipe, settings_mapping
 from prefdelta.recipe.methods import MergeMethod
-from prefdelta.recipe.models import AnySource, Imported, Model, Server, Source, labelled, source_label
+from prefdelta.recipe.models import AnySource, Imported, Server, labelled, source_label
 from prefdelta.recipe.pairing import Pairing
 from prefdelta.recipe.questions import LM_EVAL, PAIRS, REGISTERED, Benchmark, HeldOutPairs, LmEval, Prompts, Questions
 from prefdelta.recipe.sampling import Filters, Sampling, Search
 from prefdelta.recipe.scoring import Scoring
-from prefdelta.recipe.selection import By, Selection
+from prefdelta.recipe.selection import By
 from prefdelta.recipe.training import Lora, Training
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "Baseline",
     "Benchmark",
     "By",
-    "Config",
     "Control",
     "Delta",
     "Domain",
@@ -38,9 +37,7 @@ __all__ = [
     "Imported",
     "LmEval",
     "Lora",
-    "Merge",
     "MergeMethod",
-    "Model",
     "ModelRef",
     "Named",
     "Pairing",
@@ -51,9 +48,7 @@ __all__ = [
     "Sampling",
     "Scoring",
     "Search",
-    "Selection",
     "Server",
-    "Source",
     "Training",
     "configure",
     "configure_recipe",

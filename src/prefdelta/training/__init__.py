@@ -12,15 +12,13 @@ from prefdelta.core.lazy import lazily
 
 if TYPE_CHECKING:
     from prefdelta.training.data import joint_pairs
-    from prefdelta.training.objectives import OBJECTIVES, Loss, Objective
+    from prefdelta.training.objectives import OBJECTIVES
     from prefdelta.training.together import Delta, train_together
     from prefdelta.training.train import TrainingReport, train_delta
 
 __all__ = [
     "OBJECTIVES",
     "Delta",
-    "Loss",
-    "Objective",
     "TrainingReport",
     "joint_pairs",
     "train_delta",
@@ -32,8 +30,6 @@ __getattr__ = lazily(
     {
         "OBJECTIVES": "objectives",
         "Delta": "together",
-        "Loss": "objectives",
-        "Objective": "objectives",
         "TrainingReport": "train",
         "joint_pairs": "data",
         "train_delta": "train",

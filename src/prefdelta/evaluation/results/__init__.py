@@ -36,13 +36,11 @@ from prefdelta.evaluation.results.parts import (
     Against,
     Guard,
     Interval,
-    Number,
     Result,
     Results,
-    RunResults,
     signed,
 )
-from prefdelta.evaluation.results.reading import RecipeResults, read_as, read_recipe_results
+from prefdelta.evaluation.results.reading import read_as, read_recipe_results
 from prefdelta.evaluation.results.suite import PreferenceSweep, SuiteMethod, SuiteResults, SuiteScores, SweepPoint
 
 __all__ = [
@@ -66,13 +64,10 @@ __all__ = [
     "Interval",
     "JudgedResults",
     "MethodKind",
-    "Number",
     "PreferenceSweep",
-    "RecipeResults",
     "Result",
     "Results",
     "Role",
-    "RunResults",
     "ScaleGrid",
     "Score",
     "Side",

@@ -2,7 +2,6 @@
 
 from prefdelta.merging.baking.merged import apply_merge
 from prefdelta.merging.baking.report import ApplyReport
-from prefdelta.merging.baking.rounding import RoundingLoss
 from prefdelta.merging.baking.single import apply_adapter
 
-__all__ = ["ApplyReport", "RoundingLoss", "apply_adapter", "apply_merge"]
+__all__ = ["ApplyReport", "apply_adapter", "apply_merge"]

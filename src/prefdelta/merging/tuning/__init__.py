@@ -13,7 +13,7 @@ from prefdelta.merging.tuning.space import Space
 if TYPE_CHECKING:
     from prefdelta.merging.tuning.adapters import tune_adapters
     from prefdelta.merging.tuning.candidate import Candidate
-    from prefdelta.merging.tuning.choice import Choice, Selection, choose, select
+    from prefdelta.merging.tuning.choice import Choice, choose, select
     from prefdelta.merging.tuning.record import RECORD_NAME, TuningRecord
     from prefdelta.merging.tuning.trials import tune
 
@@ -21,7 +21,6 @@ __all__ = [
     "RECORD_NAME",
     "Candidate",
     "Choice",
-    "Selection",
     "Space",
     "TuningRecord",
     "choose",
@@ -36,7 +35,6 @@ __getattr__ = lazily(
         "RECORD_NAME": "record",
         "Candidate": "candidate",
         "Choice": "choice",
-        "Selection": "choice",
         "TuningRecord": "record",
         "choose": "choice",
         "select": "choice",
