@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prefdelta.cli.tune import print_tuning
 from rich.console import Console
 
 from lora_fixtures import save_lora, tiny_gpt2
 from prefdelta import micro
 from prefdelta.adapters import Adapter, MemoryAdapter
+from prefdelta.cli.tuning import print_tuning
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.manifests import MANIFEST
 from prefdelta.core.models import load
