@@ -199,7 +199,7 @@ def test_mistakes(loaded, folders, tmp_path):
     assert isinstance(read_examples(tmp_path / "demos.jsonl")[0], Demonstration)
     refused("learns from pairs", rows=[tmp_path / "demos.jsonl"])
     (tmp_path / "text.jsonl").write_text("hello\n")
-    refused("no file of JSON Lines", rows=[tmp_path / "text.jsonl"])
+    refused("text.jsonl, line 1: not valid JSON", rows=[tmp_path / "text.jsonl"])
 
 
 def test_settings_say_what_they_do_not_know():
