@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 MAX_MESSAGE = 1000
 """The most characters of a message."""
@@ -21,6 +22,15 @@ class PrefdeltaError(Exception):
     def __init__(self, message: str) -> None:
         line = re.sub(r"\s*[\r\n]+\s*", " ", message)
         super().__init__(_cut(re.sub(r"\S{301,}", lambda word: _cut(word[0], 200), line), MAX_MESSAGE))
+
+
+@contextmanager
+def told_of(subject: str) -> Iterator[None]:
+    """Begin the message of an error with what it is about: a key, a delta; with nothing, leave it as it is."""
+    try:
+        yield
+    except PrefdeltaError as error:
+        raise PrefdeltaError(f"{subject}: {error}" if subject else str(error)) from error
 
 
 class PrefdeltaWarning(UserWarning):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import told_of
 from prefdelta.core.registry import find_configured
 from prefdelta.recipe import Benchmark, MergeMethod, Named, Pairing, Scoring, Search, Training
 from prefdelta.recipe.suite import LearnedMethod, TriedMethod
@@ -120,10 +120,8 @@ def _checked(value: Any, where: str) -> Any:
     check = _CHECKS.get(type(value))
     if check is None:
         return section
-    try:
+    with told_of(where):
         return check(section)
-    except PrefdeltaError as error:
-        raise PrefdeltaError(f"{where}: {error}" if where else str(error)) from error
 
 
 def _below(where: str, key: object) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, told_of
 from prefdelta.core.files import exists
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.registry import find_configured
@@ -88,7 +87,7 @@ def check_files(recipe: BaseRecipe, units: Sequence[Unit]) -> None:
 
 
 def _check_folder(model: ModelRef, where: str) -> None:
-    with _at(where):
+    with told_of(where):
         local_folder(model)
 
 
@@ -136,7 +135,7 @@ def _check_suite(recipe: SuiteRecipe) -> None:
     for place, method in enumerate(recipe.methods):
         if isinstance(method, LearnedMethod):
             for count in counts:
-                with _at(f"methods.{place}"):
+                with told_of(f"methods.{place}"):
                     get_learned(method.learn).parse(method.options, count)
             continue
         for setting in settings_of(method):
@@ -147,17 +146,8 @@ def _check_suite(recipe: SuiteRecipe) -> None:
 
 def _check_count(method: Named, count: int, where: str) -> None:
     entry, options = find_configured(METHODS, method)
-    with _at(where):
+    with told_of(where):
         entry.check_count(count, options)
-
-
-@contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Begin the message of an error with the key that it is about."""
-    try:
-        yield
-    except PrefdeltaError as error:
-        raise PrefdeltaError(f"{where}: {error}") from error
 
 
 def _check_training(training: Training, rows: int, where: str) -> None:

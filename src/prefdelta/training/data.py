@@ -7,7 +7,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -158,6 +158,11 @@ class Batch(TypedDict, total=False):
     own: Tensor
     prompt: Tensor
     reference: Tensor
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device."""
+    return cast(Batch, {name: tensor.to(device) for name, tensor in batch.items()})  # type: ignore[attr-defined]
 
 
 def collate(rows: Sequence[Row], *, positions: Sequence[int]) -> Batch:

@@ -8,19 +8,16 @@ are added in another order: the weights that come out are the same to rounding.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from prefdelta.adapters.trained import TRAINING
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import told_of
 from prefdelta.core.files import replace_text, write_json
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.models import load_tokenizer, load_weights
@@ -28,7 +25,7 @@ from prefdelta.core.records import Example, digest, to_json
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training.checkpoints import Checkpoints
 from prefdelta.training.checks import check_loss, check_result, check_start, restored_generators
-from prefdelta.training.data import Batch, Row, Rows, check_context, collate, make_rows, token_digest
+from prefdelta.training.data import Row, Rows, check_context, collate, make_rows, on_device, token_digest
 from prefdelta.training.logprobs import check_head, precision
 from prefdelta.training.loop import AdamWOptions, Kept, ParameterGroup, Progress, optimise_groups
 from prefdelta.training.lora import Factors, attach, detach
@@ -135,7 +132,7 @@ def train_together(
             before = _checked_logprobs(shared, members)
             for member, logprobs, reference in zip(members, before, references, strict=True):
                 if reference is not None:
-                    with _naming(member.name):
+                    with told_of(member.name):
                         own = reference[:, : len(member.checked)]
                         check_start(logprobs, own, member.checked, precision(base).logprob)
             optimise_groups(
@@ -152,7 +149,7 @@ def train_together(
             member.factors.write(folder / delta.name)
             lines = [line[delta.name] for line in log if delta.name in line]
             replace_text(folder / delta.name / METRICS, "".join(to_json(line) + "\n" for line in lines))
-            with _naming(delta.name):
+            with told_of(delta.name):
                 moved = check_result(base, folder / delta.name, member.checked, start, end)
             reports[delta.name] = TrainingReport(
                 objective=loss.name,
@@ -243,7 +240,7 @@ class _Member:
 
 
 def _tokenised(delta: Delta, student: ModelRef, training: Training) -> Rows:
-    with _naming(delta.name):
+    with told_of(delta.name):
         found = make_rows(
             delta.examples, load_tokenizer(student), thinking=student.thinking, max_length=training.max_length
         )
@@ -255,7 +252,7 @@ def _tokenised(delta: Delta, student: ModelRef, training: Training) -> Rows:
 def _held_out(delta: Delta, student: ModelRef, training: Training) -> Sequence[Row]:
     if not delta.held_out:
         return ()
-    with _naming(delta.name):
+    with told_of(delta.name):
         tokenizer, length = load_tokenizer(student), training.max_length
         return make_rows(delta.held_out, tokenizer, thinking=student.thinking, max_length=length).rows
 
@@ -283,7 +280,7 @@ def _gradients_at(
     sums = {number: StepSums(loss, device) for number, loss in losses.items()}
     lengths = [member.lengths for member in members]
     micro_batches = [
-        {number: _moved(members[number].steps.micro_batch(indices), device) for number, indices in cut.items()}
+        {number: on_device(members[number].steps.micro_batch(indices), device) for number, indices in cut.items()}
         for cut in shared_micro_batches(rows, lengths, micro_batch_size)
     ]
     tokens = dict.fromkeys(rows, 0)
@@ -306,22 +303,9 @@ def _gradients_at(
     for number in rows:
         member = members[number]
         means = sums[number].means(len(rows[number]))
-        with _naming(member.name):
+        with told_of(member.name):
             check_loss(means["loss"], member.loss, step + 1, precision(shared.base).loss)
         norm = nn.utils.clip_grad_norm_(member.group.parameters, member.max_grad_norm)
         rate = member.group.settings.learning_rate * member.group.settings.schedule(step)
         lines[member.name] = {**means, "grad_norm": float(norm), "learning_rate": rate, "step": step + 1}
     return lines
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return cast(Batch, send_to_device(batch, device))
-
-
-@contextmanager
-def _naming(delta: str) -> Iterator[None]:
-    """Say of which delta an error is."""
-    try:
-        yield
-    except PrefdeltaError as error:
-        raise PrefdeltaError(f"{delta}: {error}") from error

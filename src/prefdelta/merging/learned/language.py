@@ -17,7 +17,7 @@ from prefdelta.merging.learned.data import Rows
 from prefdelta.merging.learned.nullspace import null_space_ratio
 from prefdelta.merging.learned.tasks import Objective, Task
 from prefdelta.recipe.learning import LanguageLearning
-from prefdelta.training.data import Batch, Row, collate, make_rows
+from prefdelta.training.data import Batch, Row, collate, make_rows, on_device
 from prefdelta.training.logprobs import check_head, token_entropies
 from prefdelta.training.objectives import OBJECTIVES, Loss, loss_of
 from prefdelta.training.objectives.base import PAIR
@@ -125,14 +125,14 @@ def _collate(positions: Sequence[int]) -> Callable[[list[_Scored]], Batch]:
 def _preference(loss: Loss) -> Objective:
     def values(model: nn.Module, batch: Batch) -> Tensor:
         causal = _causal(model)
-        return loss(scores_of(causal, _moved(batch, causal), loss, tokens_per_row=1.0)).loss
+        return loss(scores_of(causal, on_device(batch, causal.device), loss, tokens_per_row=1.0)).loss
 
     return values
 
 
 def _entropy(model: nn.Module, batch: Batch) -> Tensor:
     causal = _causal(model)
-    moved = _moved(batch, causal)
+    moved = on_device(batch, causal.device)
     sums = token_entropies(causal, moved["input_ids"], moved["own"]).sum(dim=1)
     return sums / moved["own"].sum(dim=1)
 
@@ -148,14 +148,3 @@ def _null_space(adapter: Adapter, model: nn.Module) -> Objective:
 def _causal(model: nn.Module) -> PreTrainedModel:
     assert isinstance(model, PreTrainedModel), "the tasks of this module are those of a loaded language model"
     return model
-
-
-def _moved(batch: Batch, model: PreTrainedModel) -> Batch:
-    moved = Batch(
-        input_ids=batch["input_ids"].to(model.device),
-        own=batch["own"].to(model.device),
-        prompt=batch["prompt"].to(model.device),
-    )
-    if "reference" in batch:
-        moved["reference"] = batch["reference"].to(model.device)
-    return moved
