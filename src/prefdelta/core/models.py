@@ -166,7 +166,8 @@ def torch_dtype(ref: ModelRef, device: torch.device) -> torch.dtype | Literal["a
 def slow_in_16_bits() -> bool:
     """Whether this CPU has no AVX-512, without which torch multiplies 16-bit matrices with loops of its own.
 
-    Their forward products take 7 times as long as those in fp32, and the backward ones 40 times (AVX2, torch 2.13).
+    Forward products take 7 to 10 times as long as in fp32, backward ones 39 times and more (AVX2, torch 2.13;
+    ``benchmarks/cpu_formats.py``).
     """
     return "AVX512" not in torch.backends.cpu.get_cpu_capability()
 
