@@ -58,13 +58,13 @@ $(VLLM)/.installed:
 RAY := .venv-ray
 test-ray: $(RAY)/.installed
 	@echo "== running the tests of a Ray cluster"
-	@$(RAY)/bin/python -m pytest tests/experiments/test_ray.py
+	@$(RAY)/bin/python -m pytest tests/experiments/test_ray.py tests/training/test_ray_train.py
 
 $(RAY)/.installed: pyproject.toml requirements.lock
 	@echo "== installing prefdelta with Ray into $(RAY) (a few minutes)"
 	@$(PYTHON) -m venv $(RAY)
 	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock torch==2.13.0
-	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock --editable '.[test,ray]'
+	@$(RAY)/bin/pip --disable-pip-version-check install --quiet --constraint requirements.lock --editable '.[test,ray]' 'ray[train]'
 	@touch $@
 
 # A real S3 server on this machine, moto's. It and s3fs go first: pip finds no boto3 for both beside all the rest.
