@@ -60,7 +60,7 @@ SECOND = {
     "learn --pairs": ["learn", "in/lora", "--base", "micro:student", "--pairs", "pairs.jsonl"],
     "train --held-out": ["train", "in/pairs.jsonl", "--student", "micro:student", "--held-out", "pairs.jsonl"],
     "pair --chosen-scores": ["pair", "in/prompts.jsonl", "in/a.jsonl", "in/b.jsonl", "--chosen-scores", "a.jsonl",
-                             "--rejected-scores", "in/b.jsonl"],
+                             "--rejected-scores", "in/b.jsonl", "--set", "rule=score"],
     "evaluate pairs:": ["evaluate", "micro:student", "pairs:pairs.jsonl"],
 }  # fmt: skip
 """Commands that read a file beside their first input; it is looked for in a folder of ours."""

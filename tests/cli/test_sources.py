@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typer.testing import CliRunner
 from prefdelta.cli import app
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Pair, Record, Sample, Score, read_rows
+from prefdelta.micro import model_path
 
 ALPACA = [{"instruction": f"Add {n} and 1.", "output": f"It is {n + 1}.", "dataset": "koala"} for n in range(3)]
 GSM8K = [
@@ -131,13 +135,17 @@ def test_what_cannot_be_read_is_told_with_the_setting_that_reads_it(
         _run("sample", "micro:ash-weak", sources["table"][0], "-o", tmp_path / "out", "--set", "prompts.fromat=x")
 
 
-@pytest.mark.parametrize("name", ["loop", "pipe", "~nobody-at-all/x", "/dev/zero"])
+JUDGE = ("--judge", "http://127.0.0.1:9/v1", "--judge-model", "j", "-o", "out")
+
+
+@pytest.mark.parametrize("name", ["loop", "pipe", "pipe.jsonl", "~nobody-at-all/x", "/dev/zero"])
 def test_what_is_no_file_is_told_in_a_sentence(
     name: str, tmp_path: Path, sources: dict[str, tuple[Path, list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
-    os.mkfifo("pipe")
+    for pipe in ("pipe", "pipe.jsonl"):
+        os.mkfifo(pipe)
     known, settings = sources["alpaca"]
     for words in (
         ("run", name, "--dry-run"),
@@ -149,7 +157,105 @@ def test_what_is_no_file_is_told_in_a_sentence(
         ("evaluate", "micro:student", known, "-o", "out", "--corpus", name),
         ("train", name, "--student", "micro:student", "-o", "out"),
         ("index", name, "-o", "out"),
+        ("import", name, "-o", "out.jsonl"),
+        ("export", name, "-o", "out.jsonl"),
+        ("export", name, "-o", "out"),
+        ("sample", "micro:ash-weak", name, "-o", "out"),
+        ("sample", name, known, "-o", "out"),
+        ("compare", name, known),
+        ("answer", name, "micro:ash-weak", "-o", "out"),
+        ("convert", name, "-o", "out"),
+        ("report", name),
+        ("merge", name, "-o", "out"),
+        ("judge", "alpaca", name, known, *JUDGE),
+        ("judge", "alpaca", known, name, *JUDGE),
+        ("judge", "alpaca", known, known, "--prompt", name, *JUDGE),
+        ("judge", "alpaca", known, known, "--gamed", name, *JUDGE),
+        ("judge", "pairwise", known, known, "--questions", name, *JUDGE),
+        ("judge", "mtbench", known, "--questions", known, "--prompts", name, *JUDGE),
     ):
         with pytest.raises(PrefdeltaError):
             _run(*words)
     assert not Path("out").exists()
+    assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("verify", "manifest.json"),
+        ("verify", "run.json"),
+        ("report", "recipe.json"),
+        ("compare", "records.jsonl"),
+        ("compare", "results.json"),
+        ("merge", "adapter_config.json"),
+        ("sample", "config.json"),
+        ("sample", "tokenizer.json"),
+        ("import", "state.json"),
+    ],
+)
+def test_no_command_waits_for_a_pipe_in_a_folder(
+    command: str, name: str, tmp_path: Path, sources: dict[str, tuple[Path, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known, _ = sources["alpaca"]
+    if command == "sample":
+        shutil.copytree(model_path("ash-weak"), "in")
+        Path("in", name).unlink()
+    else:
+        Path("in").mkdir()
+    os.mkfifo(Path("in", name))
+    rest = {"compare": (known,), "sample": (known, "-o", "out"), "merge": ("-o", "out"), "import": ("-o", "o.jsonl")}
+    with pytest.raises(PrefdeltaError):
+        _run(command, "in", *rest.get(command, ()))
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "blank.jsonl", "packed.jsonl.gz", "list.json"])
+def test_an_empty_file_is_an_error_that_names_it(
+    name: str, tmp_path: Path, sources: dict[str, tuple[Path, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = {"empty.jsonl": b"", "blank.jsonl": b"\n \n", "list.json": b"[]"}
+    Path(name).write_bytes(content.get(name, gzip.compress(b"")))
+    known, _ = sources["alpaca"]
+    for words in (
+        ("sample", "micro:ash-weak", name, "-o", "out"),
+        ("evaluate", "micro:student", name, "-o", "out"),
+        ("score", known, name, "-o", "out", "--set", "scorer=exact-match"),
+        ("pair", name, known, known, "-o", "out"),
+        ("pair", known, name, known, "-o", "out"),
+        ("train", name, "--student", "micro:student", "-o", "out"),
+        ("index", name, "-o", "out"),
+        ("import", name, "-o", "out.jsonl"),
+        ("export", name, "-o", "out.jsonl"),
+        ("export", name, "-o", "out"),
+        ("compare", name, known),
+        ("answer", name, "micro:ash-weak", "-o", "out"),
+        ("judge", "alpaca", name, known, *JUDGE),
+        ("judge", "pairwise", known, known, "--questions", name, *JUDGE),
+    ):
+        with pytest.raises(PrefdeltaError, match=re.escape(name)):
+            _run(*words)
+    assert not Path("out").exists()
+    assert not Path("out.jsonl").exists()
+
+
+def test_an_input_whose_name_is_too_long_is_not_told_as_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a" * 300, "a" * 300 + ".jsonl"):
+        with pytest.raises(PrefdeltaError) as caught:
+            _run("sample", "micro:ash-weak", name, "-o", "out")
+        assert "aaa" in str(caught.value)
+        assert "write" not in str(caught.value)
+        with pytest.raises(PrefdeltaError, match="aaa"):
+            _run("evaluate", "micro:student", name, "-o", "out")
+
+
+def test_scores_that_the_pairing_does_not_look_at_are_refused(
+    tmp_path: Path, sources: dict[str, tuple[Path, list[str]]]
+) -> None:
+    known, _ = sources["alpaca"]
+    with pytest.raises(PrefdeltaError, match="'order' looks at no scores"):
+        _run("pair", known, known, known, "-o", tmp_path / "out", "--chosen-scores", tmp_path / "gone")

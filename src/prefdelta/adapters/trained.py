@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from prefdelta.core.regular import regular
+
 TRAINING = "training.json"
 
 
@@ -29,7 +31,7 @@ class OwnScale:
 def read_own_scale(folder: Path) -> OwnScale | None:
     """What the training wrote; ``None`` if prefdelta did not train the adapter, or had no held-out pairs."""
     try:
-        found = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["own_scale"]
+        found = json.loads(regular(folder / TRAINING).read_text(encoding="utf-8"))["own_scale"]
         own = OwnScale(float(found["scale"]), float(found["margin"]), int(found["pairs"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None  # somebody else's file of that name, or one from before there was such a number

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.regular import regular
 
 CONFIG_NAME = "config.json"
 SINGLE_NAME = "model.safetensors"
@@ -84,7 +85,7 @@ class Checkpoint:
     def _read_header(self, shard: str) -> None:
         path = self.folder / shard
         try:
-            with safe_open(path, framework="pt") as checked:  # validates sizes, offsets and types
+            with safe_open(regular(path), framework="pt") as checked:  # validates sizes, offsets and types
                 self.metadata[shard] = checked.metadata() or {}
             with path.open("rb") as handle:
                 length = struct.unpack("<Q", handle.read(8))[0]
@@ -137,7 +138,7 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise PrefdeltaError(f"{folder} is no folder; give the folder of a model.")
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+    files = {path.name: path for path in map(regular, sorted(folder.iterdir())) if path.is_file()}
     if not files:
         raise PrefdeltaError(f"{folder} holds no files; download the model again.")
     for path in files.values():

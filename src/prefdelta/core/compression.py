@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.regular import regular
 
 MOST_DECOMPRESSED = 2**30
 """Bytes that one compressed file, or one member of an archive, may decompress to."""
@@ -47,7 +48,7 @@ def decompressed(path: Path) -> Iterator[IO[bytes]]:
         PrefdeltaError: it is compressed in a way that is not read here, or (while it is read) decompresses to more than
             :data:`MOST_DECOMPRESSED`.
     """
-    with path.open("rb") as raw:
+    with regular(path).open("rb") as raw:
         start = raw.peek(8)
         for magic, (name, remedy) in _REFUSED.items():
             if start.startswith(magic):

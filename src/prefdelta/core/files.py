@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.records import to_json
+from prefdelta.core.regular import regular
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as handle:
+    with regular(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -45,8 +45,8 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
         raise PrefdeltaError(f"cannot read {path} beyond line {number}: it is damaged ({error}).") from error
 
 
-def parse_json(raw: bytes | str) -> Any:
-    """The value of a JSON text.
+def parse_json(raw: bytes | str, *, halves: bool = False) -> Any:
+    """The value of a JSON text; with ``halves``, texts may hold half a surrogate pair, which the reader mends.
 
     Raises:
         ValueError: it is not UTF-8, not JSON, nested too deeply, or has something that JSON has no clear meaning for.
@@ -56,7 +56,7 @@ def parse_json(raw: bytes | str) -> Any:
         value = json.loads(
             text, object_pairs_hook=_object, parse_float=_number, parse_int=_integer, parse_constant=_constant
         )
-        if "\\u" in text:
+        if "\\u" in text and not halves:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError("half of a surrogate pair") from error
@@ -81,8 +81,8 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
-def read_json(path: Path) -> Any:
-    """The value of a JSON file.
+def read_json(path: Path, *, halves: bool = False) -> Any:
+    """The value of a JSON file; ``halves`` as in :func:`parse_json`.
 
     Raises:
         PrefdeltaError: it cannot be read, or is not JSON.
@@ -90,7 +90,7 @@ def read_json(path: Path) -> Any:
     try:
         with decompressed(path) as handle:
             content = handle.read()
-        return parse_json(content.removeprefix(_MARK))
+        return parse_json(content.removeprefix(_MARK), halves=halves)
     except OSError as error:
         raise PrefdeltaError(f"cannot read {path}: {error.strerror or error}.") from error
     except DAMAGED as error:

@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import write_json
 from prefdelta.core.outputs import staged_folder
+from prefdelta.core.regular import regular
 
 _HEADER = struct.Struct("<7i")
 _VERSIONED_MAGIC = 0x616B3432  # "ak42": the later, versioned exports
@@ -198,7 +199,7 @@ def _bad_vocabulary(path: Path, size: int, reason: str) -> PrefdeltaError:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return regular(path).read_bytes()
     except OSError as error:
         raise PrefdeltaError(f"cannot read {path}: {error.strerror}.") from error
 

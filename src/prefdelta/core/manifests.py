@@ -13,6 +13,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import file_digest, write_json
 from prefdelta.core.invocation import command
 from prefdelta.core.records import digest
+from prefdelta.core.regular import regular
 
 MANIFEST = "manifest.json"
 SCHEMA = 2
@@ -47,7 +48,7 @@ def asked_by() -> dict[str, Any]:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a folder of ours; ``None`` if it has none, or one that is not as prefdelta wrote it."""
     try:
-        return parse_manifest((folder / MANIFEST).read_bytes())
+        return parse_manifest(regular(folder / MANIFEST).read_bytes())
     except OSError:
         return None
 

@@ -10,6 +10,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import exists, expanded, file_digest
 from prefdelta.core.records import digest
 from prefdelta.core.reference import ModelRef
+from prefdelta.core.regular import regular
 
 
 def local_folder(ref: ModelRef) -> Path | None:
@@ -21,7 +22,10 @@ def local_folder(ref: ModelRef) -> Path | None:
     if ref.path.startswith(EMBEDDED):
         return model_path(ref.path.removeprefix(EMBEDDED))
     if exists(ref.path):
-        return expanded(ref.path)
+        folder = expanded(ref.path)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            regular(path)  # the libraries that load it would wait for ever
+        return folder
     if ref.path.startswith(("/", ".", "~")) or ref.path.count("/") > 1:
         raise PrefdeltaError(f"no model folder at {ref.path}.")
     return None

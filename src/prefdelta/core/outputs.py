@@ -355,11 +355,19 @@ def _told(target: Path, *, every: bool = False) -> Iterator[None]:
             reason = "a name cannot hold a zero byte"
         if reason is None:
             raise
-        raise PrefdeltaError(f"cannot write {_shown(target)}: {reason}.") from error
+        raise PrefdeltaError(f"{blamed(error, target)}: {reason}.") from error
 
 
-def _shown(target: Path) -> str:
-    return str(target).replace("\0", "\\0")
+def blamed(error: BaseException, target: Path) -> str:
+    """What the file system refused: to write ``target``, or to use a file that lies elsewhere."""
+    name = error.filename if isinstance(error, OSError) and error.errno not in _FULL else None
+    if isinstance(name, str):
+        place, beside = Path(os.path.abspath(name)), Path(os.path.abspath(target))
+        first = next(iter(place.relative_to(beside.parent).parts), "") if place.is_relative_to(beside.parent) else ""
+        own = first == beside.name or first.startswith(f".{beside.name}.")
+        if not own and place not in beside.parents:
+            return f"cannot read or write {name}"
+    return f"cannot write {target}".replace("\0", "\\0")
 
 
 def _stale(target: Path) -> Path:

@@ -221,6 +221,18 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     return list(_iterate(path, kind))
 
 
+def read_some(path: Path, kind: type[Row]) -> list[Row]:
+    """:func:`read_rows` of a file that a user names, and that says nothing if it is empty.
+
+    Raises:
+        PrefdeltaError: as :func:`read_rows`, or there are no rows.
+    """
+    rows = read_rows(path, kind)
+    if not rows:
+        raise PrefdeltaError(f"{path} is empty; it should hold {kind.__name__} rows.")
+    return rows
+
+
 def read_examples(path: Path) -> list[Example]:
     """Read rows to train on: triples, pairs or demonstrations, told apart by the columns of the first one.
 

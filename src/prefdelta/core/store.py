@@ -25,6 +25,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.manifests import asked_by, damage, foreign_files, read_manifest, seal, versions
 from prefdelta.core.names import list_names
 from prefdelta.core.outputs import (
+    blamed,
     check_free,
     check_output,
     discard_working,
@@ -208,7 +209,7 @@ class Store:
             reason = refusal(error) if isinstance(error, Exception) else None
             if reason is not None and not isinstance(error, PrefdeltaError):
                 raise PrefdeltaError(
-                    f"cannot write {target}: {reason}; free space or fix permissions, then run again."
+                    f"{blamed(error, target)}: {reason}; free space or fix permissions, then run again."
                 ) from error
             raise
         self.log(event="built", artifact=name, stage=stage, seconds=round(time.time() - started, 3), resumed=resumed)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from prefdelta.core.config import Config, configure
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
+from prefdelta.core.regular import regular
 from prefdelta.recipe.safe_yaml import read_yaml
 
 _TABLE = Path(__file__).with_name("gpus.yaml")
@@ -66,7 +67,7 @@ def _entry(name: str, origin: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = read_yaml(path.read_text(encoding="utf-8"), origin=str(path))
+        found = read_yaml(regular(path).read_text(encoding="utf-8"), origin=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise PrefdeltaError(f"cannot read the file {path} of a GPU: {getattr(error, 'strerror', error)}.") from error
     if not isinstance(found, dict):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefdelta.core.files import file_digest, write_json
 from prefdelta.core.manifests import SCHEMA
+from prefdelta.core.regular import regular
 
 RUN = "run.json"
 
@@ -22,7 +23,7 @@ def published_damage(root: Path) -> list[str]:
     """What a run has published and is not as it was written, a sentence for each file."""
     found = []
     try:
-        for name, written in json.loads((root / RUN).read_text(encoding="utf-8")).get("files", {}).items():
+        for name, written in json.loads(regular(root / RUN).read_text(encoding="utf-8")).get("files", {}).items():
             if not (root / name).is_file():
                 found.append(f"{root / name} is missing")
             elif file_digest(root / name) != written:

@@ -14,6 +14,7 @@ from prefdelta.core.manifests import SCHEMA
 from prefdelta.core.outputs import check_place
 from prefdelta.core.progress import Display
 from prefdelta.core.records import digest
+from prefdelta.core.regular import regular
 from prefdelta.core.store import JOURNAL, Artifact, Store
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.execution.in_process import InProcess
@@ -152,7 +153,7 @@ def publish_again(root: Path) -> Path:
         PrefdeltaError: the folder holds no run, one that is not finished, or another recipe than the one that ran.
     """
     try:
-        raw = json.loads((root / RECIPE).read_text(encoding="utf-8"))
+        raw = json.loads(regular(root / RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PrefdeltaError(f"{root} is not the folder of a run: it has no readable {RECIPE}.") from error
     store = Store(root)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.files import concatenate, expanded, replace_text, write_json
-from prefdelta.core.records import Item, Sample, read_rows, to_json
+from prefdelta.core.records import Item, Sample, read_some, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.core.thoughts import stray_thought, without_thought
@@ -165,7 +165,7 @@ def load_answers(path: Path, items: Sequence[Item], system: str | None = None) -
     """
     layout = answer_layout(expanded(path))
     if layout == "samples":
-        return read_rows(path, Sample)
+        return read_some(path, Sample)
     return import_responses(Imported(path=str(path), format=layout, system=system), items)
 
 
@@ -181,4 +181,4 @@ def read_answers(path: Path, format: AnswerFormat, system: str | None = None) ->
         return gsm8k.samples(path, system)
     if format == "alpaca-eval":
         return alpaca_eval.samples(path)
-    return read_rows(path, Sample)
+    return read_some(path, Sample)

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.outputs import check_file, check_output, staged_folder, write_output
-from prefdelta.core.records import Pair, alike, read_rows, to_json
+from prefdelta.core.records import Pair, alike, read_some, to_json
 from prefdelta.pairs.layouts import FORMS, convert
 from prefdelta.pairs.sources import read_source
 from prefdelta.pairs.trl import KNOWN, Form, to_trl
@@ -70,7 +70,7 @@ def export_pairs(source: Path, output: Path, *, form: Form = "conversational", o
     """
     whole = output.suffix in (".jsonl", ".parquet")
     (check_file if whole else check_output)(output, inputs=[source], overwrite=overwrite)
-    pairs = read_rows(source, Pair)
+    pairs = read_some(source, Pair)
     rows = [to_trl(pair, form) for pair in pairs]
     if output.suffix == ".jsonl":
         content = "".join(to_json(row) + "\n" for row in rows)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.loose_rows import LooseRow
 from prefdelta.core.records import Finish, Message, Pair, Sample, Span
 from prefdelta.core.registry import Registry
 from prefdelta.core.thoughts import holds_thought
 from prefdelta.generation.datasets.alpaca_eval import finish_of
-from prefdelta.pairs.sources import SourceRow
 from prefdelta.pairs.trl import from_trl
 
 Row: TypeAlias = Mapping[str, Any]
@@ -56,7 +56,7 @@ class Converted:
             raise PrefdeltaError(f"{source} holds no pair.")
 
 
-def convert(rows: Iterable[SourceRow], layout: Layout, *, stem: str) -> Converted:
+def convert(rows: Iterable[LooseRow], layout: Layout, *, stem: str) -> Converted:
     """The pairs of some rows; what is wrong with a bad row is told with its place.
 
     Args:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.regular import regular
 from prefdelta.recipe.base import BaseRecipe
 from prefdelta.recipe.kinds import configure_recipe
 from prefdelta.recipe.safe_yaml import MAX_BYTES, MAX_DEPTH, read_yaml
@@ -44,10 +45,8 @@ def load_recipe(
 
 
 def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise PrefdeltaError(f"the recipe {path} is no file; name a YAML file.")
     try:
-        with path.open("rb") as handle:
+        with regular(path).open("rb") as handle:
             content = handle.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise PrefdeltaError(f"no recipe at {path}.") from error

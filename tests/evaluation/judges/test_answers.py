@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,19 @@ def test_bad_rows_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
     found = read_answers(path)
     assert list(found.rows) == [item_id("Say hi.")]
     assert len(found.malformed) == 10
-    assert found.malformed[0].startswith("answers.jsonl, line 2: JSONDecodeError")
+    assert found.malformed[0].startswith("answers.jsonl, line 2: not valid JSON")
     assert found.malformed[6].endswith("is there twice")
+
+
+def test_answers_are_read_with_a_byte_order_mark_and_compressed(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Say {word}.", "output": word, "generator": "me"} for word in ("hi", "line\u2028break")]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    (tmp_path / "marked.jsonl").write_bytes(b"\xef\xbb\xbf" + lines)
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(rows).encode())
+    (tmp_path / "packed.jsonl.gz").write_bytes(gzip.compress(lines))
+    for name in ("marked.jsonl", "marked.json", "packed.jsonl.gz"):
+        found = read_answers(tmp_path / name)
+        assert ([row.turns[0] for row in found.rows.values()], found.malformed) == (["hi", "line\u2028break"], ())
 
 
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
@@ -84,9 +96,9 @@ def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
         read_answers(write(tmp_path / "bad.jsonl", [{"a": 1}]))
     with pytest.raises(PrefdeltaError, match="No such file"):
         read_answers(tmp_path / "none.jsonl")
-    with pytest.raises(PrefdeltaError, match="is not a list"):
+    with pytest.raises(PrefdeltaError, match=r"no row of .*\(map\.json, line 1: ValueError none of the known layouts"):
         read_answers(write(tmp_path / "map.json", [{"a": 1}]))
-    with pytest.raises(PrefdeltaError, match="is not JSON"):
+    with pytest.raises(PrefdeltaError, match="is not valid JSON"):
         read_answers(write(tmp_path / "broken.json", ["{"]))
     with pytest.raises(PrefdeltaError, match="holds none of"):
         read_answers(tmp_path)

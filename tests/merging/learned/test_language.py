@@ -14,7 +14,7 @@ from prefdelta.adapters import Adapter
 from prefdelta.adapters.applied import adapted
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
-from prefdelta.core.records import Demonstration, Item, Pair, Sample, Span, read_examples, write_rows
+from prefdelta.core.records import Demonstration, Item, Pair, Sample, Span, write_rows
 from prefdelta.merging.learned.generative import learn_language_merge, own_answers
 from prefdelta.merging.learned.language import check_objective, language_task
 from prefdelta.merging.learned.learn import learn
@@ -196,7 +196,6 @@ def test_mistakes(loaded, folders, tmp_path):
     refused("does not begin with a pair", rows=[prompts])
     refused("cannot read", rows=[tmp_path / "absent.jsonl"])
     write_rows(tmp_path / "demos.jsonl", [Demonstration("d", "t", pairs(1)[0].prompt, sample("d", "yes"))])
-    assert isinstance(read_examples(tmp_path / "demos.jsonl")[0], Demonstration)
     refused("learns from pairs", rows=[tmp_path / "demos.jsonl"])
     (tmp_path / "text.jsonl").write_text("hello\n")
     refused("text.jsonl, line 1: not valid JSON", rows=[tmp_path / "text.jsonl"])

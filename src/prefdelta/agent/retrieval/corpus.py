@@ -15,6 +15,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import read_json, read_objects
 from prefdelta.core.records import Document, digest, row_from, to_json
+from prefdelta.core.regular import regular
 
 DOCUMENTS = "documents.jsonl"
 OFFSETS = "offsets.npy"
@@ -65,8 +66,8 @@ class StoredCorpus(Sequence[Document]):
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._offsets = np.load(folder / OFFSETS, mmap_mode="r")
-            self._bytes = np.memmap(folder / DOCUMENTS, dtype=np.uint8, mode="r")
+            self._offsets = np.load(regular(folder / OFFSETS), mmap_mode="r")
+            self._bytes = np.memmap(regular(folder / DOCUMENTS), dtype=np.uint8, mode="r")
         except (OSError, ValueError) as error:
             raise PrefdeltaError(f"cannot read the index in {folder}: {error}; build it again.") from error
         if len(self._offsets) < 2 or int(self._offsets[-1]) != len(self._bytes):

@@ -21,6 +21,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import expanded, write_json
 from prefdelta.core.records import Document
 from prefdelta.core.registry import NoOptions, Registry, find_configured
+from prefdelta.core.regular import regular
 from prefdelta.recipe import Search
 
 ABOUT = "index.json"
@@ -118,7 +119,7 @@ def build_index(folder: Path, corpus: str, *, encoder: str | None = None, kind: 
 
 def _about(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+        return dict(json.loads(regular(folder / ABOUT).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise PrefdeltaError(
             f"{folder} holds no search index; make one with `prefdelta index CORPUS.jsonl -o {folder}`."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.manifests import check_as_written
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import Record, read_some
 from prefdelta.evaluation.results import AggregationResults, read_recipe_results
 
 _RECORDS = "records.jsonl"
@@ -58,10 +58,7 @@ def read_runs(first: Path, second: Path) -> tuple[Run, Run]:
 
 def _records(path: Path) -> list[Record]:
     check_as_written(path)
-    records = read_rows(path, Record)
-    if not records:
-        raise PrefdeltaError(f"{path} is empty; there is nothing to compare.")
-    return records
+    return read_some(path, Record)
 
 
 def _chosen(root: Path) -> list[list[Record]]:

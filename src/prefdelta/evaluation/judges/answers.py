@@ -5,14 +5,14 @@ A row that cannot be read is counted and told, never a crash: benchmark files ar
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.http import well_formed
+from prefdelta.core.loose_rows import loose_rows
 from prefdelta.core.records import Record, Sample, row_from
 from prefdelta.evaluation.scoring import answer_text
 from prefdelta.generation.datasets.alpaca_eval import item_id
@@ -105,36 +105,24 @@ _Parsed = TypeVar("_Parsed", Question, Answered)
 def _collected(path: Path, parse: Callable[[Row], _Parsed]) -> tuple[dict[str, _Parsed], tuple[str, ...]]:
     rows: dict[str, _Parsed] = {}
     malformed = []
-    for place, raw in _raw_rows(path):
+    for row in loose_rows(path, halves=True):
+        where = f"{path.name}, {row.where}"
+        if row.columns is None:
+            malformed.append(f"{where}: {row.trouble}")
+            continue
         try:
-            parsed = parse(json.loads(raw) if isinstance(raw, str) else raw)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-            malformed.append(f"{path.name}, {place}: {type(error).__name__} {str(error)[:80]}".rstrip())
+            parsed = parse(row.columns)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            malformed.append(f"{where}: {type(error).__name__} {str(error)[:80]}".rstrip())
             continue
         if parsed.id in rows:
-            malformed.append(f"{path.name}, {place}: {parsed.id!r} is there twice")
+            malformed.append(f"{where}: {parsed.id!r} is there twice")
         else:
             rows[parsed.id] = parsed
     if not rows:
         first = f" ({malformed[0]})" if malformed else ""
         raise PrefdeltaError(f"no row of {path} can be read{first}; docs/judging.md lists the layouts.")
     return rows, tuple(malformed)
-
-
-def _raw_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-        if path.suffix == ".json":
-            whole = json.loads(text)
-            if not isinstance(whole, list):
-                raise PrefdeltaError(f"{path} is not a list of answers.")
-            yield from ((f"row {number}", row) for number, row in enumerate(whole, 1))
-            return
-    except OSError as error:
-        raise PrefdeltaError(f"cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise PrefdeltaError(f"{path} is not JSON ({error}).") from error
-    yield from ((f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def _question(row: Row) -> Question:

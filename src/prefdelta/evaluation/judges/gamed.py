@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.regular import regular
 from prefdelta.evaluation.judges.lengthcontrol import GamedRows
 from prefdelta.evaluation.statistics import Array
 
@@ -49,7 +50,7 @@ def read_gamed(path: Path, questions: int) -> tuple[GamedRows, Array]:
         PrefdeltaError: the file cannot be read, or is not about this many questions.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
+        with regular(path).open(encoding="utf-8", newline="") as handle:
             rows = list(csv.DictReader(handle))
         index = [int(float(row["index"])) for row in rows]
         columns = {

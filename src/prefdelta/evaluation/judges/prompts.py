@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Message
+from prefdelta.core.regular import regular
 
 _ROLE = re.compile(r"<\|im_start\|>(system|user)\n(.*?)<\|im_end\|>", re.DOTALL)
 _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)\}")
@@ -46,7 +47,7 @@ def pair_template(path: Path) -> Template:
         PrefdeltaError: the file cannot be read, or lacks a field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = regular(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PrefdeltaError(f"cannot read the prompt {path}: {error}.") from error
     roles = dict(_ROLE.findall(text))

@@ -9,6 +9,7 @@ from typing import Annotated, TypeAlias, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.regular import regular
 from prefdelta.evaluation.results.aggregation import AggregationResults
 from prefdelta.evaluation.results.fusion import FusionResults
 from prefdelta.evaluation.results.parts import SCHEMA
@@ -38,7 +39,7 @@ def read_as(path: Path, kinds: TypeAdapter[T], *, again: str) -> T:
         PrefdeltaError: it cannot be read, is of another kind, or another version of prefdelta wrote it.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise PrefdeltaError(f"cannot read {path}: {error.strerror or error}.") from error
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.files import write_json
+from prefdelta.core.files import exists, write_json
 from prefdelta.core.folder_names import plain_label
 from prefdelta.core.names import public_name
 from prefdelta.core.records import Record, read_rows
@@ -125,7 +125,9 @@ def _benchmark(given: Mapping[str, Any], drawn: dict[str, Any]) -> Benchmark:
         return pairs_benchmark(items.removeprefix(PAIRS), given["count"], drawn)
     name = plain_label(items.rpartition(":")[2].rsplit("/", 1)[-1].removesuffix(".jsonl").lower())
     about = section("questions", drawn)
-    file = Path(items).is_file() or Path(items).suffix in _FILES or (Path(items) / "state.json").is_file()
+    local = Path(items)
+    known = exists(items) and (local.is_file() or (local / "state.json").is_file())
+    file = known or local.suffix in _FILES
     # A file has no parts that were told apart by its author: it is asked whole.
     questions = {"source": items, **({} if file else {"split": "test"}), **about}
     whole = len(load_questions(configure(Questions, questions, origin=f"{ORIGIN} questions"))) if file else _SOME

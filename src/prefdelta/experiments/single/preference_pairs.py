@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.identity import file_externals, portable
 from prefdelta.experiments.preference_pairs import PairFiles, write_pairs
@@ -16,7 +17,11 @@ from prefdelta.recipe import Filters, ModelRef, Pairing, configure, settings_map
 
 
 def pair_unit(prompts: str, files: PairFiles, student: str | None, settings: Sequence[str]) -> Unit:
-    """Two files of answers, and of scores where the rule needs them, become pairs."""
+    """Two files of answers, and of scores where the rule needs them, become pairs.
+
+    Raises:
+        PrefdeltaError: a setting is unknown or wrong, or scores are given that the rule does not look at.
+    """
     raw = settings_mapping(settings)
     questions = prompts_from(prompts, raw)
     files = replace(
@@ -26,6 +31,10 @@ def pair_unit(prompts: str, files: PairFiles, student: str | None, settings: Seq
     )
     own = {key: raw.pop(key) for key in list(raw) if key in Pairing.model_fields}
     pairing = checked(configure(Pairing, own, origin=ORIGIN))
+    if not pairing.needs_scores and (files.chosen_scores or files.rejected_scores):
+        raise PrefdeltaError(
+            f"the pairing rule {pairing.rule.name!r} looks at no scores; leave them out, or set rule=score."
+        )
     filters = configure(Filters, raw, origin=ORIGIN)
     ref = ModelRef(path=student) if student else None
     named = {name: path for name, path in vars(files).items() if isinstance(path, Path)}

@@ -35,6 +35,9 @@ def load_prompts(questions: Questions) -> list[Item]:
     """The items that a recipe would take with the same settings; all of the source where no ``count`` is given.
 
     Raises:
-        PrefdeltaError: as :func:`load_questions` and :func:`draw_prompts`.
+        PrefdeltaError: as :func:`load_questions` and :func:`draw_prompts`, or there is none.
     """
-    return draw_prompts(questions) if isinstance(questions, Prompts) else load_questions(questions)
+    items = draw_prompts(questions) if isinstance(questions, Prompts) else load_questions(questions)
+    if not items:
+        raise PrefdeltaError(f"{questions.source} holds no question to ask.")
+    return items

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefdelta.adapters.trained import TRAINING
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Pair, digest, read_examples, read_rows
+from prefdelta.core.records import Pair, digest, read_examples, read_some
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.evaluation import Exam, Subject, evaluate
 from prefdelta.experiments.identity import seed_from
@@ -48,7 +48,7 @@ def train_unit(
             init_seed=seed_from(seed, "init"),
             folder=work,
             adapter=adapter,
-            held_out=() if held_out is None else read_rows(held_out, Pair),
+            held_out=() if held_out is None else read_some(held_out, Pair),
             progress=context.progress,
             reading=context.progress,
         )
@@ -77,7 +77,7 @@ def train_unit(
 def _measure(work: Path, context: RunContext, ref: ModelRef, held_out: Path, examples: Path) -> None:
     """What the adapter in ``work`` prefers among held-out pairs -> records and results in a folder of their own."""
     trained = {digest(row.prompt) for row in read_examples(examples)}
-    pairs = read_rows(held_out, Pair)
+    pairs = read_some(held_out, Pair)
     if seen := sum(digest(pair.prompt) in trained for pair in pairs):
         context.tell(
             f"{seen} of {len(pairs)} held-out pairs answer prompts that were trained on; what the adapter prefers "

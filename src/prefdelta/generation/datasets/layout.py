@@ -32,10 +32,10 @@ def question_layout(source: str) -> Published | Literal["items"]:
         PrefdeltaError: there is no such file, it cannot be read, or it is in none of the layouts; the message says
             which setting reads it.
     """
-    path = expanded(source)
-    if path.is_dir() or path.suffix in _TABLES:
+    path, there = expanded(source), exists(source)
+    if (there and path.is_dir()) or path.suffix in _TABLES:
         raise PrefdeltaError(f"{source} is a data set; {_DATA_SET}.")
-    if not exists(source):
+    if not there:
         if path.is_absolute() or suffix_of(path) in (".jsonl", ".json", ".zip"):
             raise PrefdeltaError(f"cannot read {source}: No such file or directory.")
         raise PrefdeltaError(

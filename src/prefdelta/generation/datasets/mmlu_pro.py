@@ -14,6 +14,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import expanded
 from prefdelta.core.jsonl import parse_json, read_json
 from prefdelta.core.records import Finish, Item, Sample, Span
+from prefdelta.core.regular import regular
 from prefdelta.generation.datasets.choices import with_options
 
 _BLANK = "\n\n"  # before a next question
@@ -89,7 +90,7 @@ def _sample(entry: Entry, base: bool) -> Sample:
 
 def _zipped(path: Path) -> Any:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             names = [name for name in archive.namelist() if name.endswith(".json")]
             if len(names) != 1:
                 raise PrefdeltaError(f"{path} holds {len(names)} .json files, not one.")

@@ -11,7 +11,7 @@ from prefdelta.adapters.applied import applied
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.names import tell_apart
-from prefdelta.core.records import Demonstration, Example, Item, Sample, read_examples, read_rows
+from prefdelta.core.records import Demonstration, Example, Item, Sample, read_examples, read_some
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.responses import RESPONSES, sample_responses
 from prefdelta.merging.learned.language import LABEL_FREE, check_objective, language_task
@@ -73,7 +73,7 @@ def learn_language_merge(
             if rows:
                 examples = read_examples(rows[index])
             else:
-                items = read_rows(prompts[index % len(prompts)], Item)
+                items = read_some(prompts[index % len(prompts)], Item)
                 own = folder / f"answers-{index}"
                 examples = own_answers(loaded, adapter, items, settings.sampling, own, progress=progress)
             tasks.append(language_task(label, examples, loaded, settings, own=index, adapter=adapter))
@@ -111,7 +111,7 @@ def own_answers(
     prompts = {item.id: item for item in items}
     return [
         Demonstration(f"{sample.item}-{sample.index}", prompts[sample.item].task, prompts[sample.item].messages, sample)
-        for sample in read_rows(folder / RESPONSES, Sample)
+        for sample in read_some(folder / RESPONSES, Sample)
     ]
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.regular import regular
 from prefdelta.linalg.lowrank import LowRank, concat
 from prefdelta.merging.methods.options import RegmeanOptions
 from prefdelta.merging.registry import implements
@@ -85,7 +86,7 @@ def _mean_square(x: Tensor) -> float:
 
 def _read(path: Path, module: str, width: int) -> Tensor:
     try:
-        with safe_open(path, framework="pt", device="cpu") as handle:
+        with safe_open(regular(path), framework="pt", device="cpu") as handle:
             if module not in handle.keys():  # noqa: SIM118
                 raise PrefdeltaError(f"{path} holds no activations of module {module}; collect them again.")
             inputs: Tensor = handle.get_tensor(module)
