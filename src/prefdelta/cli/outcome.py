@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from prefdelta.evaluation.results import AggregationResults, FusionResults, SuiteResults, read_recipe_results
+from prefdelta.evaluation.results import RESULTS, AggregationResults, FusionResults, SuiteResults, read_recipe_results
 from prefdelta.recipe import BaseRecipe, Recipe
 from prefdelta.report.choice import choice_sentences
 from prefdelta.report.fusion import fusion_doubts
@@ -24,7 +24,7 @@ def print_outcome(recipe: BaseRecipe, report: Path, console: Console, place: str
         console: where to.
         place: the run folder, or the address of one.
     """
-    results = read_recipe_results(report.with_name("results.json"))
+    results = read_recipe_results(report.with_name(RESULTS))
     for doubt in _doubts(results):
         console.print(f"Do not trust these numbers yet: {doubt}.", soft_wrap=True)
     console.print(_table(results))

@@ -192,6 +192,9 @@ class Record:
         return self.output[self.answer_start :]
 
 
+RECORDS = "records.jsonl"
+"""The file that records lie in."""
+
 Row = TypeVar("Row", Item, Document, Sample, Score, Pair, Triple, Demonstration, Record)
 
 

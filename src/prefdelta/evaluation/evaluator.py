@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from prefdelta.agent import Environment
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import replace_text
-from prefdelta.core.records import Item, Record, Sample, check_number, digest, to_json
+from prefdelta.core.records import RECORDS, Item, Record, Sample, check_number, digest, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.evaluation.backends import Backend
@@ -142,7 +142,7 @@ class Evaluator:
             if progress is not None:
                 progress(finished, total)
         records = [record for number in range(len(groups)) for record in rows.found[str(number)]]
-        replace_text(folder / "records.jsonl", "".join(to_json(record) + "\n" for record in records))
+        replace_text(folder / RECORDS, "".join(to_json(record) + "\n" for record in records))
 
     def _run(
         self,

@@ -15,13 +15,12 @@ from prefdelta.experiments.unit import Division, Inputs, MakeShard, RunContext, 
 from prefdelta.generation.backends import opened_sampler
 from prefdelta.generation.prompts import draw_prompts
 from prefdelta.generation.request import GROUP_BATCHES
-from prefdelta.generation.responses import import_responses, join_responses, sample_responses
+from prefdelta.generation.responses import RESPONSES, import_responses, join_responses, sample_responses
 from prefdelta.pairs.scoring.programmatic import ProgrammaticScorer
 from prefdelta.pairs.scoring.scores import REWARD_BATCHES, SCORE_ROWS, import_scores, score_responses
 from prefdelta.recipe import AnySource, Imported, ModelRef, Prompts, Questions, Sampling, Scoring, Search
 
 PROMPTS = "prompts.jsonl"
-RESPONSES = "responses.jsonl"
 ANSWER_BYTES = 2048
 """Roughly, of one answer on disk."""
 

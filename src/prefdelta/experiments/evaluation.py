@@ -12,7 +12,7 @@ from prefdelta import micro
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import expanded
 from prefdelta.core.model_files import fingerprint
-from prefdelta.core.records import Record, read_rows, write_rows
+from prefdelta.core.records import RECORDS, Record, read_rows, write_rows
 from prefdelta.core.shard import WHOLE, Shard, group_count
 from prefdelta.evaluation.backends import Backend
 from prefdelta.evaluation.benchmarks import Split, benchmark_pairs, prepare
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from prefdelta.adapters import LoraAdapter
     from prefdelta.core.models import LoadedModel
 
-RECORDS = "records.jsonl"
 RECORD_BYTES = 1024
 """Roughly, of one record on disk."""
 _ON_ENGINE = "adapter-on-engine"

@@ -15,7 +15,6 @@ from prefdelta.experiments.unit import Unit
 if TYPE_CHECKING:
     from prefdelta.experiments.estimate import TrainingMemory
 
-RESULTS = "results.json"
 REPORT = "report.html"
 PICTURE = "result.svg"
 

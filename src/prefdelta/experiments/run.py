@@ -16,6 +16,7 @@ from prefdelta.core.progress import Display
 from prefdelta.core.records import digest
 from prefdelta.core.regular import regular
 from prefdelta.core.store import JOURNAL, Artifact, Store
+from prefdelta.evaluation.results import RESULTS
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.execution.in_process import InProcess
 from prefdelta.experiments.execution.processes import Processes
@@ -23,14 +24,12 @@ from prefdelta.experiments.execution.ray_cluster import RayCluster
 from prefdelta.experiments.execution.scheduler import Executor, execute
 from prefdelta.experiments.feasible import check_files
 from prefdelta.experiments.kinds import plan_for
-from prefdelta.experiments.plan import PICTURE, REPORT, RESULTS, Plan
+from prefdelta.experiments.plan import PICTURE, REPORT, Plan
 from prefdelta.experiments.published import RUN, published_damage, write_run
 from prefdelta.experiments.room import check_room
 from prefdelta.experiments.small_tests import check_tests
 from prefdelta.experiments.unit import RunContext
-from prefdelta.recipe import BaseRecipe, configure_recipe
-
-RECIPE = "recipe.json"
+from prefdelta.recipe import RECIPE, BaseRecipe, configure_recipe
 
 
 def run_recipe(

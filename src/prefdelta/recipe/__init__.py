@@ -8,7 +8,7 @@ from prefdelta.core.config import Named, configure
 from prefdelta.core.reference import ModelRef
 from prefdelta.recipe.aggregation import Baseline, Control, Delta, Domain, Recipe
 from prefdelta.recipe.base import BaseRecipe, Resources
-from prefdelta.recipe.kinds import RECIPES, configure_recipe
+from prefdelta.recipe.kinds import RECIPE, RECIPES, configure_recipe
 from prefdelta.recipe.loading import load_recipe, settings_mapping
 from prefdelta.recipe.methods import MergeMethod
 from prefdelta.recipe.models import AnySource, Imported, Server, labelled, source_label
@@ -22,6 +22,7 @@ from prefdelta.recipe.training import Lora, Training
 __all__ = [
     "LM_EVAL",
     "PAIRS",
+    "RECIPE",
     "RECIPES",
     "REGISTERED",
     "AnySource",

@@ -16,6 +16,10 @@ RECIPES: dict[str, type[BaseRecipe]] = {"aggregation": Recipe, "fusion": FusionR
 """Kind -> the model of its recipes."""
 
 
+RECIPE = "recipe.json"
+"""The file in which a run keeps its recipe."""
+
+
 def configure_recipe(raw: Mapping[str, Any], *, origin: str) -> BaseRecipe:
     """Validate a mapping as a recipe of the kind that it names; ``aggregation`` where it names none.
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from prefdelta.core.files import replace_text
 from prefdelta.evaluation.doubts import doubts
 from prefdelta.evaluation.results import FusionData, FusionResults, Role, signed
+from prefdelta.evaluation.results.fusion import SOURCE
 from prefdelta.report.contents import Transcript
 from prefdelta.report.headline import warned
 from prefdelta.report.page import environment
@@ -120,7 +121,7 @@ def _panel(results: FusionResults) -> tuple[int, float, str]:
             over = average.versus.get("student")
             rows.append(
                 Row(
-                    label=name.removeprefix("source:"),
+                    label=name.removeprefix(SOURCE),
                     kind=_COLOURS[kind],
                     points=(Point(average.score, True, f"{name}: {average.score:.1f}"),),
                     interval=(student + over.low, student + over.high) if over else None,

@@ -8,11 +8,8 @@ from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.manifests import check_as_written
-from prefdelta.core.records import Record, read_some
-from prefdelta.evaluation.results import AggregationResults, read_recipe_results
-
-_RECORDS = "records.jsonl"
-_RESULTS = "results.json"
+from prefdelta.core.records import RECORDS, Record, read_some
+from prefdelta.evaluation.results import RESULTS, AggregationResults, read_recipe_results
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,13 @@ def read_run(path: Path) -> Run:
     """
     name = path.name or str(path)
     if path.is_file():
-        return Run(path.stem if path.name != _RECORDS else path.absolute().parent.name, [_records(path)])
-    if (path / _RECORDS).is_file():
-        return Run(name, [_records(path / _RECORDS)])
-    if (path / _RESULTS).is_file():
+        return Run(path.stem if path.name != RECORDS else path.absolute().parent.name, [_records(path)])
+    if (path / RECORDS).is_file():
+        return Run(name, [_records(path / RECORDS)])
+    if (path / RESULTS).is_file():
         return Run(name, _chosen(path))
     raise PrefdeltaError(
-        f"{path} holds no {_RECORDS} and no {_RESULTS}; give a file of records, or a folder that `prefdelta evaluate`, "
+        f"{path} holds no {RECORDS} and no {RESULTS}; give a file of records, or a folder that `prefdelta evaluate`, "
         "`judge` or `run` has finished."
     )
 
@@ -63,7 +60,7 @@ def _records(path: Path) -> list[Record]:
 
 def _chosen(root: Path) -> list[list[Record]]:
     """The test records of the chosen merge of every domain, by seed."""
-    results = read_recipe_results(root / _RESULTS)
+    results = read_recipe_results(root / RESULTS)
     if not isinstance(results, AggregationResults):
         raise PrefdeltaError(
             f"{root} is a finished {results.kind}, which has no chosen merge to stand for it; name the records of one "
@@ -75,6 +72,6 @@ def _chosen(root: Path) -> list[list[Record]]:
         for name, domain in results.domains.items():
             merge = domain.summary.best_merge
             folder = root / name / "test" / str(seed) / merge.name / f"scale-{merge.scale:g}"
-            rows += [replace(row, task=f"{name}/{row.task}") for row in _records(folder / _RECORDS)]
+            rows += [replace(row, task=f"{name}/{row.task}") for row in _records(folder / RECORDS)]
         found.append(rows)
     return found

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.http import well_formed
 from prefdelta.core.loose_rows import loose_rows
-from prefdelta.core.records import Record, Sample, row_from
+from prefdelta.core.records import RECORDS, Record, Sample, row_from
 from prefdelta.evaluation.scoring import answer_text
 from prefdelta.generation.datasets.alpaca_eval import item_id
 
 Row = Mapping[str, Any]
 
-_IN_FOLDERS = ("answers.jsonl", "records.jsonl", "responses.jsonl")  # of answer, evaluate and sample
+_IN_FOLDERS = ("answers.jsonl", RECORDS, "responses.jsonl")  # of answer, evaluate and sample
 
 
 @dataclass(frozen=True)

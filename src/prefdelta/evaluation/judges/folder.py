@@ -9,7 +9,7 @@ from typing import Any
 
 from prefdelta.core.files import file_digest, replace_text, write_json
 from prefdelta.core.outputs import check_output, locked
-from prefdelta.core.records import Item, Record, digest, to_json
+from prefdelta.core.records import RECORDS, Item, Record, digest, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.store import Store
 from prefdelta.evaluation.judges.answers import Answers, Question
@@ -79,7 +79,7 @@ def write_judged(
     ``games.jsonl`` has every judgement, ``records.jsonl`` what `prefdelta compare` reads, ``questions.jsonl`` what was
     asked, ``opponent.jsonl`` the opponent's answers where there is one, and ``judged.json`` the scores.
     """
-    files = {"games.jsonl": rows, "records.jsonl": records, QUESTIONS: asked, OPPONENT: opponent}
+    files = {"games.jsonl": rows, RECORDS: records, QUESTIONS: asked, OPPONENT: opponent}
     for name, lines in files.items():
         if lines or name != OPPONENT:
             replace_text(folder / name, "".join(to_json(line) + "\n" for line in lines))

@@ -32,6 +32,7 @@ from prefdelta.evaluation.results.fusion import (
 )
 from prefdelta.evaluation.results.judged import JudgedResults
 from prefdelta.evaluation.results.parts import (
+    RESULTS,
     SCHEMA,
     Against,
     Guard,
@@ -44,6 +45,7 @@ from prefdelta.evaluation.results.reading import read_as, read_recipe_results
 from prefdelta.evaluation.results.suite import PreferenceSweep, SuiteMethod, SuiteResults, SuiteScores, SweepPoint
 
 __all__ = [
+    "RESULTS",
     "SCHEMA",
     "Against",
     "AggregationResults",

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from prefdelta.evaluation.results.parts import Against, Interval, Number, Result, RunResults
 
+SOURCE = "source:"
+"""What the name of a source model begins with among the methods."""
+
 MethodKind = Literal["student", "stage", "main", "control", "comparison", "source"]
 
 

@@ -20,6 +20,9 @@ from prefdelta.core.config import Frozen
 
 SCHEMA: Literal[2] = 2
 
+RESULTS = "results.json"
+"""The file that most results lie in."""
+
 _DIGITS = 4
 
 Number = Annotated[float, AfterValidator(lambda value: round(value, _DIGITS) + 0.0)]  # + 0.0 turns -0.0 into 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import RECORDS, Record, read_rows
 from prefdelta.core.store import Artifact
 from prefdelta.evaluation.results import VariantKind
 from prefdelta.evaluation.score_table import Seed
@@ -14,7 +14,6 @@ from prefdelta.experiments.aggregation.guard import guarded
 from prefdelta.experiments.aggregation.selection import Selected, selected
 from prefdelta.experiments.aggregation.summary import DomainOutcome, Variant
 from prefdelta.experiments.aggregation.validation import merge_report
-from prefdelta.experiments.evaluation import RECORDS
 from prefdelta.experiments.student import STUDENT
 
 

@@ -15,14 +15,14 @@ from prefdelta.core.manifests import versions
 from prefdelta.core.records import Pair, read_rows
 from prefdelta.core.store import Artifact, Store
 from prefdelta.evaluation.benchmarks import answered_items
-from prefdelta.evaluation.results import AggregationResults, Domain
+from prefdelta.evaluation.results import RESULTS, AggregationResults, Domain
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.learning import GEOMETRY, final_merge
 from prefdelta.experiments.aggregation.outcomes import outcome, records_of
 from prefdelta.experiments.aggregation.summary import summarise
 from prefdelta.experiments.aggregation.watching import watched
 from prefdelta.experiments.identity import portable
-from prefdelta.experiments.plan import PICTURE, REPORT, RESULTS
+from prefdelta.experiments.plan import PICTURE, REPORT
 from prefdelta.experiments.preference_pairs import PAIRS
 from prefdelta.experiments.student import STUDENT
 from prefdelta.recipe import Delta, Recipe, source_label

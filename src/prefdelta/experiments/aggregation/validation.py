@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from prefdelta.core.files import expanded, write_json
-from prefdelta.core.records import Pair, Record, read_rows
+from prefdelta.core.records import RECORDS, Pair, Record, read_rows
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.store import Artifact
 from prefdelta.evaluation.benchmarks import benchmark_pairs
 from prefdelta.evaluation.pair_margins import PairRows
 from prefdelta.experiments.aggregation.domain_context import DomainContext
-from prefdelta.experiments.evaluation import RECORDS, Exam, Subject, engine_config, evaluate, evaluation_unit
+from prefdelta.experiments.evaluation import Exam, Subject, engine_config, evaluate, evaluation_unit
 from prefdelta.experiments.load import Load, Passed, evaluated, text_of
 from prefdelta.experiments.preference_pairs import PAIRS
 from prefdelta.experiments.unit import Inputs, RunContext, Unit

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefdelta.adapters import Adapter, MemoryAdapter
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import RECORDS, Record, read_rows
 from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.core.store import Artifact
 from prefdelta.evaluation.results import Watched
@@ -14,15 +14,7 @@ from prefdelta.evaluation.watching import MERGE, STUDENT, WITHOUT, watch_summary
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.learning import merge_options
 from prefdelta.experiments.aggregation.selection import selected
-from prefdelta.experiments.evaluation import (
-    RECORD_BYTES,
-    RECORDS,
-    Exam,
-    Subject,
-    division_of_records,
-    engine_config,
-    evaluate,
-)
+from prefdelta.experiments.evaluation import RECORD_BYTES, Exam, Subject, division_of_records, engine_config, evaluate
 from prefdelta.experiments.identity import benchmark_externals
 from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work

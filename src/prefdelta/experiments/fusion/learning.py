@@ -11,13 +11,14 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import write_json
 from prefdelta.core.records import Demonstration, Example, Item, Pair, Sample, Score, Triple, read_rows, write_rows
 from prefdelta.core.store import Artifact
-from prefdelta.experiments.answers import PROMPTS, RESPONSES
+from prefdelta.experiments.answers import PROMPTS
 from prefdelta.experiments.fusion.fusion_context import SFT, FusionContext
 from prefdelta.experiments.identity import portable, seed_from, source_config
 from prefdelta.experiments.load import text_of
 from prefdelta.experiments.student import STUDENT
 from prefdelta.experiments.training import Seeds, adapter_unit
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
+from prefdelta.generation.responses import RESPONSES
 from prefdelta.pairs.candidates import Candidate, best_of_sources, with_scores
 from prefdelta.pairs.scoring.scores import SCORE_ROWS
 from prefdelta.pairs.triple_card import triple_card, triple_summary

@@ -11,10 +11,11 @@ import yaml
 
 from prefdelta.core.files import replace_text, write_json
 from prefdelta.core.manifests import versions
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import RECORDS, Record, read_rows
 from prefdelta.core.store import Artifact, Store
 from prefdelta.evaluation.benchmarks import Split, answered_items
 from prefdelta.evaluation.results import (
+    RESULTS,
     AverageVersus,
     FusionData,
     FusionMethod,
@@ -23,17 +24,15 @@ from prefdelta.evaluation.results import (
     TaskVersus,
     TestVersus,
 )
+from prefdelta.evaluation.results.fusion import SOURCE
 from prefdelta.evaluation.score_table import ScoreTable, Seed
-from prefdelta.experiments.evaluation import RECORDS
 from prefdelta.experiments.fusion.fusion_context import SFT, FusionContext
 from prefdelta.experiments.fusion.learning import COUNTS, SUMMARY
 from prefdelta.experiments.identity import portable
-from prefdelta.experiments.plan import PICTURE, REPORT, RESULTS
+from prefdelta.experiments.plan import PICTURE, REPORT
 from prefdelta.experiments.student import STUDENT
 from prefdelta.report import pick_transcripts
 from prefdelta.report.fusion import FusionReport, draw_fusion, write_fusion_report
-
-SOURCE = "source:"
 
 Artifacts = Mapping[str, Artifact]
 

@@ -13,15 +13,14 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import exists, write_json
 from prefdelta.core.folder_names import plain_label
 from prefdelta.core.names import public_name
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import RECORDS, Record, read_rows
 from prefdelta.evaluation.benchmarks import benchmark_items
 from prefdelta.evaluation.doubts import doubts
-from prefdelta.evaluation.results import SCHEMA, EvaluationResults, Score, read_as
+from prefdelta.evaluation.results import RESULTS, SCHEMA, EvaluationResults, Score, read_as
 from prefdelta.evaluation.score_table import ScoreTable
 from prefdelta.experiments.checking import checked
-from prefdelta.experiments.evaluation import RECORDS, Exam, Subject, evaluate
+from prefdelta.experiments.evaluation import Exam, Subject, evaluate
 from prefdelta.experiments.identity import benchmark_externals, file_externals
-from prefdelta.experiments.plan import RESULTS
 from prefdelta.experiments.room import check_questions
 from prefdelta.experiments.single.models import served_or_loaded
 from prefdelta.experiments.single.questions import section

@@ -9,10 +9,17 @@ from typing import Any
 
 from prefdelta.core.files import replace_text, write_json
 from prefdelta.core.jsonl import read_objects
-from prefdelta.core.store import Artifact, Store
-from prefdelta.evaluation.results import Interval, PreferenceSweep, SuiteMethod, SuiteResults, SuiteScores, SweepPoint
+from prefdelta.core.store import JOURNAL, Artifact, Store
+from prefdelta.evaluation.results import (
+    RESULTS,
+    Interval,
+    PreferenceSweep,
+    SuiteMethod,
+    SuiteResults,
+    SuiteScores,
+    SweepPoint,
+)
 from prefdelta.evaluation.score_table import ScoreTable
-from prefdelta.experiments.plan import RESULTS
 from prefdelta.experiments.suites.accuracy_tables import Outcomes, accuracy_table, hits_table, shares_table
 from prefdelta.experiments.suites.data.task import read_classes
 from prefdelta.experiments.suites.measure import Outcome, read_outcomes
@@ -21,6 +28,7 @@ from prefdelta.experiments.suites.suite_context import BACKBONE, SuiteContext
 from prefdelta.experiments.suites.suite_inputs import ADAPTER
 from prefdelta.experiments.suites.tuning import BARE, CHOSEN, TEST
 from prefdelta.merging.learned.report import REPORT
+from prefdelta.recipe import RECIPE
 from prefdelta.recipe.suite import LearnedMethod, SuiteRecipe
 from prefdelta.report.pareto_front import draw_front
 
@@ -87,11 +95,11 @@ def seconds_of(root: Path) -> dict[str, list[float]]:
     tuning say nothing and are left out.
     """
     found: dict[str, list[float]] = {}
-    journal = root / "journal.jsonl"
+    journal = root / JOURNAL
     if not journal.is_file():
         return found
     entries = [entry for _, entry in read_objects(journal)]
-    recipe = json.loads((root / "recipe.json").read_text(encoding="utf-8"))
+    recipe = json.loads((root / RECIPE).read_text(encoding="utf-8"))
     learned = {method["label"] or method["learn"] for method in recipe["methods"] if "learn" in method}
     for entry in entries:
         parts = str(entry.get("artifact", "")).split("/")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import RECORDS, Record, read_rows
 from prefdelta.core.store import Store
 from prefdelta.evaluation.results import AggregationResults, Compared, Domain, DomainSelection, ScaleGrid
 from prefdelta.recipe import Recipe
@@ -21,7 +21,6 @@ from prefdelta.report.viewer.questions import questions
 from prefdelta.report.viewer.recipes import read_recipe
 from prefdelta.report.viewer.view import Against, Chart, Curve, DomainView, ModelView, RunView, SeedAnswers
 
-_RECORDS = "records.jsonl"
 _ORDER = ("student", "weak", "single", "baseline", "merge", "control")
 _MAJOR = ("student", "single", "merge")
 _SIGNALS = {"agreement": "information", "pairs": "minus the mean loss of pairs"}
@@ -105,7 +104,7 @@ def _test(store: Store, domain: str, results: Domain, model: str, seed: int) -> 
         raise PrefdeltaError(
             f"{store.root / domain / 'test' / group / variant.source} is missing; run the recipe again."
         )
-    return read_rows(artifact.path / f"scale-{_number(variant.scale)}" / _RECORDS, Record)
+    return read_rows(artifact.path / f"scale-{_number(variant.scale)}" / RECORDS, Record)
 
 
 def _number(scale: float | None) -> str:
@@ -168,7 +167,7 @@ def _curves(
             rows: list[Record] = []
             if validated:
                 for seed in seeds:
-                    for file in sorted((validated.path / str(seed) / f"scale-{scale}").glob(f"draw-*/{_RECORDS}")):
+                    for file in sorted((validated.path / str(seed) / f"scale-{scale}").glob(f"draw-*/{RECORDS}")):
                         rows += read_rows(file, Record)
             points.append(
                 [

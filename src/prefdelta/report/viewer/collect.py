@@ -7,6 +7,7 @@ from pathlib import Path
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.manifests import MANIFEST, damage
 from prefdelta.evaluation.results import (
+    RESULTS,
     AggregationResults,
     ComparisonResults,
     EvaluationResults,
@@ -24,7 +25,7 @@ from prefdelta.report.viewer.suite import suite_view
 from prefdelta.report.viewer.tuned import learned_view, tuning_view
 from prefdelta.report.viewer.view import RunView
 
-_RESULTS = ("results.json", "judged.json", "prefdelta_tuning.json", "learning.json")
+_FILES = (RESULTS, "judged.json", "prefdelta_tuning.json", "learning.json")
 
 
 def collect(path: Path) -> RunView:
@@ -38,7 +39,7 @@ def collect(path: Path) -> RunView:
         if isinstance(results, ComparisonResults):
             return comparison_view(results, path)
         raise PrefdeltaError(f"{path} holds {results.kind} results; give the folder that it lies in.")
-    file = next((path / name for name in _RESULTS if (path / name).is_file()), None)
+    file = next((path / name for name in _FILES if (path / name).is_file()), None)
     if file is None:
         raise PrefdeltaError(
             f"{path} holds no results.json; give the folder of a finished run, or what `prefdelta evaluate`, `judge`, "

@@ -12,6 +12,7 @@ from prefdelta.core.records import Item, Record
 from prefdelta.evaluation.comparison import compare, read_runs
 from prefdelta.evaluation.comparison.verdict import p_text
 from prefdelta.evaluation.results import (
+    RESULTS,
     AggregationResults,
     BenchmarkComparison,
     ComparisonResults,
@@ -104,9 +105,9 @@ def _interval(row: BenchmarkComparison) -> str:
 def _questions(path: Path, records: Sequence[Record], notes: list[str]) -> list[Item | None]:
     """The questions of a run's records, where the run says what was asked."""
     nothing: list[Item | None] = [None] * len(records)
-    if not (path / "results.json").is_file():
+    if not (path / RESULTS).is_file():
         return nothing
-    results = read_results(path / "results.json")
+    results = read_results(path / RESULTS)
     if isinstance(results, EvaluationResults):
         return evaluated((read_manifest(path) or {}).get("config", {}), records, notes)
     if not isinstance(results, AggregationResults):

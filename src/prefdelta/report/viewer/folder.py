@@ -18,6 +18,7 @@ from typing import Any
 
 from prefdelta.core.outputs import staged_folder
 from prefdelta.core.records import Item, Message, Pair, Record
+from prefdelta.evaluation.results import RESULTS
 from prefdelta.report.viewer.process import ProcessView, RunState
 from prefdelta.report.viewer.view import DomainView, PairSet, RunView
 
@@ -55,7 +56,7 @@ def viewer_files(run: RunView, recipe: str) -> Iterator[tuple[str, bytes]]:
     if recipe:
         yield run.settings_file, recipe.encode()
     results = json.dumps(run.results.to_json(), indent=2, sort_keys=True, ensure_ascii=False)
-    yield "results.json", (results + "\n").encode()
+    yield RESULTS, (results + "\n").encode()
     yield _script(_INDEX, _index(run, recipe))
     for place, domain in enumerate(run.domains):
         for seed in range(len(domain.answers)):

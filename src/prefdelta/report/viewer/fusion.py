@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Record, read_rows
+from prefdelta.core.records import RECORDS, Record, read_rows
 from prefdelta.core.store import Store
 from prefdelta.evaluation.results import FusionResults, Interval
+from prefdelta.evaluation.results.fusion import SOURCE
 from prefdelta.recipe.fusion import FusionRecipe
 from prefdelta.report.viewer.aggregation import aligned
 from prefdelta.report.viewer.commands import command_line
@@ -16,9 +17,6 @@ from prefdelta.report.viewer.process import collect_process
 from prefdelta.report.viewer.questions import questions
 from prefdelta.report.viewer.recipes import read_recipe
 from prefdelta.report.viewer.view import Against, Cell, DomainView, ModelView, RunView, TableView
-
-_RECORDS = "records.jsonl"
-_SOURCE = "source:"
 
 
 def fusion_view(root: Path, results: FusionResults) -> RunView:
@@ -104,8 +102,8 @@ def _against(versus: Mapping[str, Interval], other: str, n: int) -> Against:
 
 
 def _test(store: Store, name: str, seed: int) -> list[Record]:
-    label = f"sources/{name.removeprefix(_SOURCE)}" if name.startswith(_SOURCE) else f"{seed}/{name}"
+    label = f"sources/{name.removeprefix(SOURCE)}" if name.startswith(SOURCE) else f"{seed}/{name}"
     artifact = store.get(f"test/{label}")
     if artifact is None:
         raise PrefdeltaError(f"{store.root / 'test' / label} is missing; run the recipe again.")
-    return read_rows(artifact.path / _RECORDS, Record)
+    return read_rows(artifact.path / RECORDS, Record)

@@ -18,13 +18,13 @@ from threading import Lock, Thread
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.store import JOURNAL
+from prefdelta.evaluation.results import RESULTS
 from prefdelta.report.viewer.folder import page_files, state_file, unfinished_index, units_file
 from prefdelta.report.viewer.process import collect_process, run_state
 
 Files = Iterable[tuple[str, bytes]]
 
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
-_RESULTS = "results.json"
 _STATE = "data/state.js"
 _UNITS = "data/units.js"
 
@@ -68,10 +68,10 @@ class LiveRun:
         """Whether nothing was begun after the results that are there."""
         journal = self._root / JOURNAL
         lines = journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else []
-        return (self._root / _RESULTS).is_file() and bool(lines) and '"event":"finished"' in lines[-1]
+        return (self._root / RESULTS).is_file() and bool(lines) and '"event":"finished"' in lines[-1]
 
     def _refresh(self) -> None:
-        written = (self._root / _RESULTS).stat().st_mtime_ns
+        written = (self._root / RESULTS).stat().st_mtime_ns
         if written == self._written:
             return
         self._known = {}

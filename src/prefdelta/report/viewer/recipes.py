@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.recipe import BaseRecipe, configure_recipe
-
-_RECIPE = "recipe.json"
+from prefdelta.recipe import RECIPE, BaseRecipe, configure_recipe
 
 T = TypeVar("T", bound=BaseRecipe)
 
@@ -20,7 +18,7 @@ def read_recipe(root: Path, kind: type[T]) -> T:
     Raises:
         PrefdeltaError: it cannot be read, or is of another kind than the results beside it.
     """
-    path = root / _RECIPE
+    path = root / RECIPE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

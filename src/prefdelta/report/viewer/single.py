@@ -10,7 +10,7 @@ from typing import Any
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.jsonl import read_objects
 from prefdelta.core.manifests import read_manifest
-from prefdelta.core.records import Item, Record, read_rows
+from prefdelta.core.records import RECORDS, Item, Record, read_rows
 from prefdelta.evaluation.results import EvaluationResults, JudgedResults
 from prefdelta.evaluation.score_table import ScoreTable
 from prefdelta.recipe import Benchmark, Search, configure
@@ -18,7 +18,6 @@ from prefdelta.report.viewer.commands import command_of
 from prefdelta.report.viewer.questions import questions
 from prefdelta.report.viewer.view import Against, Cell, DomainView, ModelView, RunView, TableView
 
-_RECORDS = "records.jsonl"
 _OPPONENT = "opponent.jsonl"
 _QUESTIONS = "questions.jsonl"
 _GAMES = "games.jsonl"
@@ -26,7 +25,7 @@ _GAMES = "games.jsonl"
 
 def evaluation_view(root: Path, results: EvaluationResults) -> RunView:
     """The folder of ``prefdelta evaluate``."""
-    records = read_rows(root / _RECORDS, Record)
+    records = read_rows(root / RECORDS, Record)
     notes = [f"Do not trust this yet: {doubt}." for doubt in results.doubts]
     name = results.model if results.adapter is None else f"{results.adapter} on {results.model}"
     config = (read_manifest(root) or {}).get("config", {})
@@ -57,7 +56,7 @@ def evaluated(config: Mapping[str, Any], records: Sequence[Record], notes: list[
 
 def judged_view(root: Path, results: JudgedResults) -> RunView:
     """The folder of ``prefdelta judge``: the answers of the model and its opponent, and what the judge made of them."""
-    records = read_rows(root / _RECORDS, Record)
+    records = read_rows(root / RECORDS, Record)
     against = f" against {results.opponent}" if results.opponent else ""
     rows = [*_flat("", results.scores), *_flat("count of ", results.counts)]
     theirs = read_rows(root / _OPPONENT, Record) if (root / _OPPONENT).is_file() else []
