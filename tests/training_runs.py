@@ -15,10 +15,6 @@ from prefdelta.recipe import ModelRef, Training
 from prefdelta.training import TrainingReport, train_delta
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter_model.safetensors")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from folders import contents
 from prefdelta.cli import app
 from prefdelta.core.outputs import refusal
 from whole_runs import command_started
@@ -24,10 +25,6 @@ def limited_command(limit: int, *words: object, told: Path) -> tuple[int | None,
 def command(*words: object) -> int:
     """The exit code of a command that may write what it likes, in this process."""
     return CliRunner().invoke(app, [*map(str, words)]).exit_code
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from folders import contents
 from object_stores import FILE, HAS_S3, MEMORY, S3, SECRET, address, ask_for_keys, half_artifacts, tree
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.files import replace_bytes
@@ -47,10 +48,6 @@ def build(store: Store, files: dict[str, bytes], name: str = "a/one") -> Artifac
     return found or store.build(name, stage="s", config=config, inputs={}, make=make)
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @EVERYWHERE
 def test_objects_are_written_once_read_listed_and_removed(url: str, tmp_path: Path) -> None:
     place = Objects(url)
@@ -78,13 +75,13 @@ def test_below_the_url_lies_what_lies_in_a_folder(url: str, tmp_path: Path) -> N
             build(store, {"answers.jsonl": b"other"}, "b")
             replace_bytes(store.root / "results.json", b"{}")
             store.share()
-    files = {name: text for name, text in content(tmp_path / "local").items() if name != "journal.jsonl"}
+    files = {name: text for name, text in contents(tmp_path / "local").items() if name != "journal.jsonl"}
     assert tree(Objects(url)) == files
     # Another machine: nothing is made again, and what is fetched is the same.
     other = RemoteStore(url, tmp_path / "other")
     with other.locked():
         again = build(other, FILES)
-    assert content(again.path) == content(tmp_path / "local" / "a" / "one")
+    assert contents(again.path) == contents(tmp_path / "local" / "a" / "one")
     events = [json.loads(line)["event"] for line in (other.root / "journal.jsonl").read_text().splitlines()]
     assert events == ["built", "built"]
 
@@ -99,9 +96,9 @@ def test_a_worker_elsewhere_fetches_its_inputs(url: str, tmp_path: Path, monkeyp
         worker: RemoteStore = pickle.loads(pickle.dumps(store))  # noqa: S301 (our own bytes)
         input_there = worker.at_hand("a/one", made)
         assert input_there.path.is_relative_to(tmp_path / "there")
-        assert content(input_there.path) == content(made.path)
+        assert contents(input_there.path) == contents(made.path)
         built = build(worker, {"x": b"made there"}, "b")
-        assert content(store.at_hand("b", built).path) == content(built.path)
+        assert contents(store.at_hand("b", built).path) == contents(built.path)
         Objects(url).write(".lease/000009", b"somebody's")
         with pytest.raises(PrefdeltaError, match="no longer this run's"):
             build(worker, {"x": b"too late"}, "c")
@@ -136,7 +133,7 @@ def test_killed_at_every_moment_nothing_half_is_there_and_the_next_run_goes_on(
     monkeypatch.setattr("prefdelta.core.remote.store._AT_ONCE", 1)
     files = {"answers.jsonl": FILES["answers.jsonl"][::-1], "new": b"1"} if replaced else FILES
     build(Store(tmp_path / "local"), files, "a")
-    wanted = {f"a/{name}": text for name, text in content(tmp_path / "local" / "a").items()}
+    wanted = {f"a/{name}": text for name, text in contents(tmp_path / "local" / "a").items()}
     unfinished = 0
     # A request to a server costs far more than one to the disk, where every moment is tried.
     for number in range(1, 1000, 1 if replaced and url.startswith("file") else 3):
@@ -223,7 +220,7 @@ def test_damage_is_noticed_on_arrival_kept_and_made_again(
     (sentence,) = told
     assert f"{url}/a/one/{name}" in sentence
     (aside,) = (tmp_path / "other").rglob(".one.damaged-1")
-    kept = {path: text for path, text in content(aside).items() if path != ".key"}
+    kept = {path: text for path, text in contents(aside).items() if path != ".key"}
     assert kept.get(name) == harmed
     assert "damaged" in (other.root / "journal.jsonl").read_text()
 

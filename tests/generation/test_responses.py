@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from folders import contents
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item, Sample, Span, read_rows, write_rows
@@ -51,17 +52,13 @@ def sampler() -> TransformersSampler:
     return TransformersSampler(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False), SAMPLING)
 
 
-def _content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_responses_are_in_the_order_of_the_items(sampler: TransformersSampler, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     sample_responses(ITEMS, sampler, tmp_path, seed=3, progress=lambda done, total: seen.append((done, total)))
     rows = read_rows(tmp_path / "responses.jsonl", Sample)
     assert [row.item for row in rows] == [item.id for item in ITEMS]
     assert seen == [(0, 30), (12, 30), (24, 30), (30, 30)]
-    assert list(_content(tmp_path)) == ["responses.jsonl"]
+    assert list(contents(tmp_path)) == ["responses.jsonl"]
 
 
 @pytest.mark.parametrize("groups", [0, 1, 2])
@@ -76,7 +73,7 @@ def test_a_killed_run_ends_with_the_same_bytes(sampler: TransformersSampler, tmp
     assert (len(log.read_text().splitlines()) if groups else 0) == 12 * groups
     rest = Mortal(sampler, 3 - groups)  # would die if a finished group were sampled again
     sample_responses(ITEMS, rest, broken, seed=3)
-    assert _content(broken) == _content(whole)
+    assert contents(broken) == contents(whole)
 
 
 @pytest.mark.parametrize("degree", [0, 1])
@@ -93,7 +90,7 @@ def test_joined_shards_are_the_whole(tmp_path: Path, degree: int, count: int) ->
     for number, folder in enumerate(shards):
         sample_responses(ITEMS, sampler, folder, seed=3, shard=Shard(number, count))
     join_responses(joined, shards)
-    assert _content(joined) == _content(whole)
+    assert contents(joined) == contents(whole)
     assert [len(read_rows(folder / "responses.jsonl", Sample)) for folder in shards] == {
         2: [12, 18],
         3: [12, 12, 6],
@@ -121,7 +118,7 @@ def test_the_seed_changes_answers(sampler: TransformersSampler, tmp_path: Path) 
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
         sample_responses(ITEMS, sampler, tmp_path / str(seed), seed=seed)
-    assert _content(tmp_path / "0") != _content(tmp_path / "1")
+    assert contents(tmp_path / "0") != contents(tmp_path / "1")
 
 
 @pytest.mark.parametrize("cut", [1, 100, 700])
@@ -135,7 +132,7 @@ def test_a_line_torn_by_a_kill_is_sampled_again(sampler: TransformersSampler, tm
     log = broken / "answers.kept-rows"
     log.write_bytes(log.read_bytes()[:-cut])
     sample_responses(ITEMS, Mortal(sampler, 2), broken, seed=3)  # the torn group and the last one
-    assert _content(broken) == _content(whole)
+    assert contents(broken) == contents(whole)
 
 
 @pytest.mark.parametrize("place", [0, 40, 3000, -2, -1])
@@ -150,7 +147,7 @@ def test_a_damaged_line_of_the_log_is_sampled_again(sampler: TransformersSampler
     log[place] ^= 1
     (broken / "answers.kept-rows").write_bytes(log)
     sample_responses(ITEMS, sampler, broken, seed=3)
-    assert _content(broken) == _content(whole)
+    assert contents(broken) == contents(whole)
 
 
 def test_what_another_backend_or_seed_answered_is_not_taken(sampler: TransformersSampler, tmp_path: Path) -> None:
@@ -161,7 +158,7 @@ def test_what_another_backend_or_seed_answered_is_not_taken(sampler: Transformer
     with pytest.raises(Killed):
         sample_responses(ITEMS, Mortal(sampler, 2), mixed, seed=3)
     sample_responses(ITEMS, sampler, mixed, seed=4)
-    assert _content(mixed) == _content(whole)
+    assert contents(mixed) == contents(whole)
 
 
 def test_several_answers_to_an_item_differ_and_hold_the_single_one(

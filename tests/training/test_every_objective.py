@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from folders import contents
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Demonstration, Pair, Triple, read_rows, write_rows
 from prefdelta.recipe import ModelRef
 from prefdelta.training import OBJECTIVES
 from prefdelta.training.objectives import Outcome
-from training_runs import contents, flat, metrics, train_here
+from training_runs import flat, metrics, train_here
 
 Make = Callable[..., Any]
 

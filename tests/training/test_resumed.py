@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from folders import contents
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Pair, write_rows
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training import train_delta
 from prefdelta.training.trainer import DeltaTrainer
-from training_runs import contents, metrics, train_here
+from training_runs import metrics, train_here
 from whole_runs import forked
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from folders import contents
 from prefdelta.adapters.applied import Branch, row_branches
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.recipe import ModelRef, Training
@@ -39,10 +40,6 @@ def log(folder: Path) -> list[dict[str, float]]:
 def told(line: dict[str, float]) -> dict[str, float]:
     """A step's line without the accuracy of the first step, when all rewards are 0 but for rounding."""
     return {name: value for name, value in line.items() if line["step"] > 1 or "accuracies" not in name}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

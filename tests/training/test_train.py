@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from folders import contents
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import load
 from prefdelta.core.records import Pair
@@ -22,7 +23,7 @@ from prefdelta.training import train_delta
 from prefdelta.training.data import collate, make_rows
 from prefdelta.training.logprobs import token_logprobs
 from tiny import tiny_tokenizer
-from training_runs import contents, flat, metrics, train_here, weights
+from training_runs import flat, metrics, train_here, weights
 
 FILES = ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "training.json"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from folders import contents
 from prefdelta.agent.retrieval import Bm25Index, open_retriever
 from prefdelta.agent.retrieval.corpus import StoredCorpus, load_corpus
 from prefdelta.agent.retrieval.factory import build_index
@@ -35,7 +36,7 @@ def test_a_stored_index_answers_as_the_one_in_memory(corpus: Path, tmp_path: Pat
 def test_an_index_is_the_same_bytes_each_time(corpus: Path, tmp_path: Path) -> None:
     def content(folder: Path) -> dict[str, bytes]:
         build_index(folder, str(corpus))
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        return contents(folder)
 
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
