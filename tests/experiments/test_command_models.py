@@ -13,7 +13,7 @@ from prefdelta.core.records import Item, write_rows
 from prefdelta.experiments.single.answers import sample_unit
 from prefdelta.experiments.single.evaluation import evaluate_unit
 from prefdelta.experiments.single.learning import learn_unit
-from prefdelta.experiments.single.models import model_from, served_or_loaded
+from prefdelta.experiments.single.settings import model_from, served_or_loaded
 from prefdelta.experiments.single.training import train_unit
 from prefdelta.experiments.single.unit import run_single
 from prefdelta.recipe import ModelRef, Server

@@ -65,7 +65,7 @@ def tune(
     from prefdelta.cli.merge_words import parse_scale
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.core.progress import Display
-    from prefdelta.experiments.single.models import model_from
+    from prefdelta.experiments.single.settings import model_from
     from prefdelta.merging.registry import METHODS
     from prefdelta.merging.tuning.space import Space
     from prefdelta.recipe import Sampling, Search, configure, settings_mapping

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
+from prefdelta.core.files import readable_json
 from prefdelta.core.names import markdown, one_line
-from prefdelta.core.records import Pair, Sample, to_json
+from prefdelta.core.records import Pair, Sample
 from prefdelta.pairs.lengths import LengthBias
 from prefdelta.pairs.pairing import PairCounts
 from prefdelta.recipe import Pairing
@@ -58,7 +58,7 @@ def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any
         f"{preferred}. Either may be right or wrong. Spans whose `source` is `environment` were shown to the model, "
         "not written by it.",
         "## Origin",
-        f"```json\n{json.dumps(json.loads(to_json(about)), indent=2, sort_keys=True, ensure_ascii=False)}\n```",
+        f"```json\n{readable_json(about)}```",
         "## Counts",
         table(
             ("", "items"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from prefdelta.core.files import readable_json
 from prefdelta.core.names import markdown
-from prefdelta.core.records import Sample, Triple, to_json
+from prefdelta.core.records import Sample, Triple
 from prefdelta.pairs.candidates import Candidate, Pool, best, worst
 from prefdelta.pairs.card import table
 from prefdelta.pairs.triples import TripleCounts
@@ -76,7 +76,7 @@ def triple_card(counts: TripleCounts, summary: Mapping[str, Any], about: Mapping
                 "`target` and `rejected` are the best and the worst of the student's own answers. Best and worst go by "
                 "the scores, and no person looked at them.",
                 "## Origin",
-                f"```json\n{json.dumps(json.loads(to_json(about)), indent=2, sort_keys=True, ensure_ascii=False)}\n```",
+                f"```json\n{readable_json(about)}```",
                 "## Counts",
                 table(
                     ("", "items"),

@@ -10,8 +10,7 @@ from prefdelta.experiments.answers import write_responses, write_scores
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.identity import file_externals, source_config
 from prefdelta.experiments.room import check_questions
-from prefdelta.experiments.single.models import served_or_loaded
-from prefdelta.experiments.single.questions import load_prompts, prompts_from, section
+from prefdelta.experiments.single.settings import load_prompts, prompts_from, section, served_or_loaded
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.generation.responses import load_answers

@@ -22,8 +22,7 @@ from prefdelta.experiments.checking import checked
 from prefdelta.experiments.evaluation import Exam, Subject, evaluate
 from prefdelta.experiments.identity import benchmark_externals, file_externals
 from prefdelta.experiments.room import check_questions
-from prefdelta.experiments.single.models import served_or_loaded
-from prefdelta.experiments.single.questions import section
+from prefdelta.experiments.single.settings import section, served_or_loaded
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.generation.prompts import load_questions

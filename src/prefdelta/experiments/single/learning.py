@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.experiments.single.models import model_from
-from prefdelta.experiments.single.questions import section
+from prefdelta.experiments.single.settings import model_from, section
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import Unit
 from prefdelta.merging.learned.methods import LEARNED, get_learned

@@ -10,7 +10,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.identity import file_externals, portable
 from prefdelta.experiments.preference_pairs import PairFiles, write_pairs
-from prefdelta.experiments.single.questions import load_prompts, prompts_from, section
+from prefdelta.experiments.single.settings import load_prompts, prompts_from, section
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import Unit
 from prefdelta.recipe import Filters, ModelRef, Pairing, configure, settings_mapping

@@ -13,7 +13,7 @@ from prefdelta.experiments.checking import checked
 from prefdelta.experiments.evaluation import Exam, Subject, evaluate
 from prefdelta.experiments.identity import seed_from
 from prefdelta.experiments.single.evaluation import pairs_benchmark, read_score, write_results
-from prefdelta.experiments.single.models import model_from
+from prefdelta.experiments.single.settings import model_from
 from prefdelta.experiments.single.unit import ORIGIN, assists, single_unit
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.recipe import ModelRef, Sampling, Training, configure, settings_mapping

@@ -1,4 +1,4 @@
-"""Questions and section settings of the commands: ``--set prompts.format=…`` and the like, as in recipes."""
+"""What ``--set`` says of a command's models and questions: ``student.thinking=true``, ``prompts.format=…``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item
 from prefdelta.experiments.single.unit import ORIGIN
 from prefdelta.generation.prompts import draw_prompts, load_questions
-from prefdelta.recipe import Prompts, Questions, configure
+from prefdelta.recipe import ModelRef, Prompts, Questions, Server, configure
 
 
 def section(key: str, raw: dict[str, Any]) -> Mapping[str, Any]:
-    """Takes from the settings what they say about one thing, such as ``student.thinking=true``.
+    """Take from the settings what they say about one thing, such as ``student.thinking=true``.
 
     Raises:
         PrefdeltaError: they give the thing as a whole.
@@ -22,6 +22,26 @@ def section(key: str, raw: dict[str, Any]) -> Mapping[str, Any]:
     if not isinstance(about, Mapping):
         raise PrefdeltaError(f"{ORIGIN} {key}: give its settings singly, as {key}.KEY=VALUE.")
     return about
+
+
+def model_from(role: str, path: str, raw: dict[str, Any]) -> ModelRef:
+    """The model of a command; the settings ``ROLE.KEY``, such as ``base.dtype``, are taken from ``raw``.
+
+    Raises:
+        PrefdeltaError: a key is unknown or has a bad value.
+    """
+    return configure(ModelRef, {"path": path, **section(role, raw)}, origin=f"{ORIGIN} {role}")
+
+
+def served_or_loaded(role: str, path: str, server: str | None, raw: dict[str, Any]) -> ModelRef | Server:
+    """The same, or with the URL of a ``server`` the model that it calls ``path``.
+
+    Raises:
+        PrefdeltaError: a key is unknown or has a bad value.
+    """
+    if server is None:
+        return model_from(role, path, raw)
+    return configure(Server, {"url": server, "model": path, **section(role, raw)}, origin=f"{ORIGIN} {role}")
 
 
 def prompts_from(source: str, raw: dict[str, Any]) -> Questions:
