@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prefdelta.core.records import Sample, Span
-from prefdelta.evaluation.extraction import boxed, complete, marked_number, stated_number, stated_text
+from prefdelta.evaluation.extraction import boxed, complete, last_number, marked_number, stated_number, stated_text
 from prefdelta.evaluation.lm_eval import parsing
 from prefdelta.evaluation.scoring import choice, final_number
 
@@ -129,6 +129,9 @@ def test_a_statement_ends_with_its_sentence_and_the_last_one_counts(text: str, s
         ("The answer is (B). Wait, that's right.", "B"),
         ("(A) has no proof. There is no C, no D. The answer is B. There is no other.", "B"),
         ("I was wrong about A. The answer is B.", "B"),
+        ("The answer is 'E'.", "E"),
+        ("The answer is ‘E’.", "E"),
+        ("The answer is A's sister.", None),
     ],
 )
 def test_letters(text: str, letter: str | None) -> None:
@@ -192,6 +195,17 @@ def test_numbers(text: str, number: str) -> None:
 )
 def test_a_range_or_a_list_is_no_number(text: str) -> None:
     assert stated_number(text) is None
+
+
+@pytest.mark.parametrize("digits", ["1,5", "1.000.000", "12.05.2024", "1.2.3", "12,34,567.8,9", "1,23456"])
+def test_digits_that_points_or_commas_join_are_no_number(digits: str) -> None:
+    assert stated_number(f"The answer is €{digits}.") is None
+    assert last_number(f"Of {digits} it is 7.") == 7
+
+
+@pytest.mark.parametrize("digits", ["1.000.000", "12.05.2024", "1.2.3"])
+def test_the_last_number_is_no_part_of_digits_that_points_join(digits: str) -> None:
+    assert last_number(f"So it comes to {digits}.") is None
 
 
 @pytest.mark.parametrize(

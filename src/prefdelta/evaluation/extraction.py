@@ -131,7 +131,8 @@ def stated_number(text: str) -> Fraction | None:
 def marked_number(text: str) -> Fraction | None:
     """The number that a marked text is, with or without a unit, a sign of currency or "x =" before it.
 
-    ``None`` for an expression ("3x", "5 + 3"), and for several numbers to choose from ("18 or 19").
+    ``None`` for an expression ("3x", "5 + 3"), for several numbers to choose from ("18 or 19"), and for digits that
+    points or commas join in a way that is no number here ("1,5", "1.000.000", "12.05.2024").
     """
     plain = _EQUATION.split(_SPACED.sub(lambda found: found[0].replace(" ", ","), _numeric(text)))[-1]
     numbers = list(_NUMBER.finditer(plain))
@@ -140,6 +141,8 @@ def marked_number(text: str) -> Fraction | None:
     first = numbers[0]
     at_start = _LEAD.fullmatch(plain[: first.start()]) is not None
     number = first if at_start else numbers[-1]
+    if _joined(plain, number, ".,"):
+        return None
     if _EXPRESSION.match(plain, number.end()) or (
         not at_start and (_EITHER.search(plain) or _OPERAND.search(plain[: number.start()]))
     ):
@@ -148,14 +151,15 @@ def marked_number(text: str) -> Fraction | None:
 
 
 def last_number(text: str) -> Fraction | None:
-    """The last number in a text, exactly; ``None`` if there is none, or it is one of two to choose from."""
+    """The last number in a text, exactly; ``None`` if there is none, it is one of two to choose from, or points
+    join it to more digits ("1.000.000")."""
     plain = _numeric(text)
     numbers = list(_NUMBER.finditer(plain))
     if not numbers:
         return None
     if len(numbers) > 1 and plain[numbers[-2].end() : numbers[-1].start()].strip() == "or":
         return None
-    return _value(numbers[-1])
+    return None if _joined(plain, numbers[-1], ".") else _value(numbers[-1])
 
 
 def exact_number(text: str) -> Fraction | None:
@@ -200,7 +204,9 @@ _FILLER = (
     r"(?i:(?:the|option|choice|letter|answer|most|likely|probably|therefore|thus|simply|clearly|still|hence|then|so|"
     r"indeed|just|definitely)\s+)*"
 )
-_LETTER = re.compile(rf"{_FILLER}(?:[(\[]\s*(?P<closed>[A-J])\s*(?:[)\]]|$|(?=,))|(?P<open>[A-J])(?![\w'’]))")
+_LETTER = re.compile(
+    rf"{_FILLER}(?:(?:[(\[]\s*|['‘])(?P<closed>[A-J])\s*(?:[)\]]|['’](?!\w)|$|(?=,))|(?P<open>[A-J])(?![\w'’]))"
+)
 _SEVERAL_FIRST = re.compile(r"(?i:(?:either|both|between|neither|none|unclear|unknown)\b)")
 _CONNECTED = re.compile(
     r"[)\]]?\s*(?:(?:and|or)\b|[/&+]|,\s*(?:and|or)\b)\s*(?i:option\s+)?[(\[]?(?P<other>[A-J])(?![\w'’])(?!\s+(?!are|is)[a-z])"
@@ -293,6 +299,13 @@ def _only_letter(text: str) -> str | None:
 def _numeric(text: str) -> str:
     """A text without LaTeX's wrappers, with thousands grouped by commas only."""
     return _SPACING.sub(" ", _GROUPING.sub(",", _WRAPPED.sub(r" \1 ", text)))
+
+
+def _joined(text: str, number: re.Match[str], signs: str) -> bool:
+    """Whether one of some signs joins a number to more digits: a decimal comma, points between thousands, a date."""
+    before = text[max(0, number.start() - 2) : number.start()] + number[0][:1]
+    after = text[number.end() : number.end() + 2]
+    return re.fullmatch(rf"[{signs}]\d", after) is not None or re.search(rf"\d[{signs}]\d?$", before) is not None
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
