@@ -55,6 +55,6 @@ def test_in_a_terminal_there_are_bars_and_no_lines() -> None:
 def test_our_warnings_are_one_line_and_those_for_developers_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warn_in_words()
-        warnings.warn("it is so\x1b[31m", PrefdeltaWarning, stacklevel=1)
+        warnings.warn("1.6\u00a0% are so\x1b[31m", PrefdeltaWarning, stacklevel=1)
         warnings.warn("deprecated", FutureWarning, stacklevel=1)
-    assert capsys.readouterr().err == "prefdelta: warning: it is so\\x1b[31m\n"
+    assert capsys.readouterr().err == "prefdelta: warning: 1.6\u00a0% are so\\x1b[31m\n"

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
+_KEPT = "\n\t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+
 
 def public_name(base_model: str | None) -> str | None:
     """A base model's name without the folders of the machine it lay on; a name on the Hub stays as it is."""
@@ -30,7 +32,7 @@ def markdown(text: str) -> str:
 def visible(text: str) -> str:
     """A text for a terminal: what would steer it, or turn the direction of what follows, is spelt out."""
     return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        letter if letter.isprintable() or letter in _KEPT else letter.encode("unicode_escape").decode()
         for letter in text
     )
 
