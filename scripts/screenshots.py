@@ -25,6 +25,7 @@ VIEWS = {
     "item": "#view=items&show=gained",
     "scale": "#view=scale",
     "pairs": "#view=pairs&sort=chosen+longer+by",
+    "run": "#view=run",
     "training": "#view=training",
     "geometry": "#view=geometry",
 }

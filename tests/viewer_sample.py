@@ -9,6 +9,7 @@ from prefdelta.core.records import Item, Pair, Record, Sample, Span
 from prefdelta.evaluation.results import Domain
 from prefdelta.experiments.aggregation.summary import DomainOutcome, summarise
 from prefdelta.recipe import Recipe
+from prefdelta.report.page import render
 from prefdelta.report.viewer import RunView
 from prefdelta.report.viewer.aggregation import domain_model
 from prefdelta.report.viewer.process import GeometryView, ProcessView, TrainingView, UnitDetails, UnitView
@@ -70,6 +71,7 @@ def shown(recipe: Recipe) -> RunView:
         ],
         pairs=[pair_set("reasoning/ash"), pair_set(HOSTILE[:60])],
         process=made_by(),
+        report=render(replace(report_sample.sample(SEEDS), results=results)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prefdelta.evaluation.results import Interval, signed
-from prefdelta.report.headline import cautions, control_reading, headlines
+from prefdelta.report.headline import cautions, control_reading, headlines, question
 from report_sample import sample
 
 
@@ -40,6 +40,14 @@ def test_headlines_of_a_gain_are_of_one_domain_each() -> None:
         assert signed(summary.gain_over_best_single.mean) + " points over the best single delta" in sentence
         assert "loss" not in sentence
         assert "not distinguishable" not in sentence
+
+
+def test_the_question_says_on_how_many_items_of_what_it_was_measured() -> None:
+    results = sample().results
+    for name, domain in results.domains.items():
+        items = sum(task.n for task in domain.methods["student"].tasks.values())
+        assert f"{name}, {items:,} test items of {', '.join(domain.tasks)}" in question(results)
+    assert "search, " not in question(sample(domains=("search",)).results)
 
 
 def test_the_headline_of_one_domain_does_not_name_it() -> None:

@@ -265,6 +265,19 @@ def test_reproduce_shows_command_recipe_and_results(page: Page, viewer: Path) ->
         assert (viewer.parent / link).is_file()
 
 
+def test_the_report_is_the_front_page_and_leads_into_the_views(page: Page, viewer: Path) -> None:
+    page.open(viewer)
+    page.click("#report")
+    page.wait("!!document.querySelector('#scores')")
+    assert page.run("document.querySelector('h1').textContent").startswith("prefdelta report: sample")
+    assert page.run("[...document.querySelectorAll('nav a')].map(e => e.textContent)")[:3] == [
+        "all items", "gained by merging", "lost by merging",
+    ]  # fmt: skip
+    page.click("nav a:nth-child(3)")
+    page.wait("typeof Viewer === 'object' && document.querySelector('#count')?.textContent.endsWith('rows')")
+    assert page.run("Viewer.state().show") == "lost"
+
+
 def test_the_run_is_a_graph_of_stages_that_choose_its_artifacts(page: Page, viewer: Path) -> None:
     page.open(viewer, "#view=run")
     page.wait("document.querySelectorAll('#units tbody tr').length === 3")

@@ -58,6 +58,17 @@ def test_a_comparison_is_quoted_drawn_and_passes_axe(page: Page, violations: Vio
     page.dark(False)
 
 
+def test_the_report_passes_axe(page: Page, viewer: Path, violations: Violations) -> None:
+    for width, dark in ((1440, False), (375, True)):
+        page.size(width, 800)
+        page.dark(dark)
+        page.open(viewer.parent / "report.html")
+        page.wait("!!document.querySelector('#next')")
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert violations(page) == []
+    page.dark(False)
+
+
 def test_axe_would_find_an_unnamed_field(page: Page, viewer: Path, violations: Violations) -> None:
     page.open(viewer, "#view=reproduce")
     page.wait(SHOWN)

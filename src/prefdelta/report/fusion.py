@@ -16,7 +16,7 @@ from prefdelta.evaluation.results import FusionData, FusionResults, Role, signed
 from prefdelta.evaluation.results.fusion import SOURCE
 from prefdelta.report.contents import Transcript
 from prefdelta.report.headline import warned
-from prefdelta.report.page import environment
+from prefdelta.report.page import VIEWS, environment
 from prefdelta.report.picture import PALETTE, STYLE, Point, Row, embedded, panel, picture
 
 _GROUPS = {
@@ -74,6 +74,7 @@ def render_fusion(run: FusionReport) -> str:
         .render(
             run=run,
             results=run.results,
+            views_mark=Markup(VIEWS),
             headline=fusion_headline(run.results),
             picture=Markup(embedded(f"Scores in {run.results.recipe}", _panel(run.results))),
             chart_style=Markup(PALETTE + STYLE),

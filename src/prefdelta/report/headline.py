@@ -44,6 +44,21 @@ def number_word(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
 
 
+def question(results: AggregationResults) -> str:
+    """What a run asked, for a reader who has never heard of deltas."""
+    domains = results.domains
+    measured = []
+    for name, domain in domains.items():
+        of = f"{name}, " if len(domains) > 1 else ""
+        items = sum(task.n for task in domain.methods[domain.summary.best_merge.variant].tasks.values())
+        measured.append(f"{of}{items:,} test items of {', '.join(domain.tasks)}")
+    return (
+        "The question: can a student learn from which of two weaker models gave an answer, while nobody says what is "
+        "right? Each pair of such models teaches it one small adapter, a delta. Is an adapter merged from all of them "
+        f"better than the best of them? Measured on {'; '.join(measured)}."
+    )
+
+
 def headlines(results: AggregationResults) -> list[str]:
     """The result of a run, one sentence a domain: a mean over domains would be a score that no model has."""
     if len(results.domains) == 1:

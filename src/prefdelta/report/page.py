@@ -17,9 +17,12 @@ from prefdelta.evaluation.results import Domain, Interval, VariantResult, signed
 from prefdelta.report.choice import choice_sentences, scale_rows
 from prefdelta.report.contents import DomainLineage, ReportInput
 from prefdelta.report.curves import MEASURES, draw_labelled_scales, draw_scales
-from prefdelta.report.headline import CONTROLS, cautions, control_reading, headlines
+from prefdelta.report.headline import CONTROLS, cautions, control_reading, headlines, question
 from prefdelta.report.picture import PALETTE, STYLE, draw_domain
 from prefdelta.report.usage import peft_code, vllm_command
+
+VIEWS = "<!--views-->"
+"""Stands where the viewer puts links to its views into its copy of a report."""
 
 _OBSERVATION = re.compile(r"(<information>.*?</information>)", re.DOTALL)
 _KINDS = {
@@ -46,6 +49,8 @@ def render(run: ReportInput) -> str:
         .render(
             run=run,
             results=run.results,
+            views_mark=Markup(VIEWS),
+            question=question(run.results),
             headlines=headlines(run.results),
             cautions=cautions(run.results),
             views={name: _view(domain) for name, domain in domains.items()},

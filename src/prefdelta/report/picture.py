@@ -10,6 +10,7 @@ from prefdelta.report import svg
 
 WIDTH = 460
 _LEFT, _RIGHT, _ROW, _TOP = 168, 404, 25, 34
+_OVER = 8  # how far an interval may reach beyond its panel; it is then cut off, without its end mark
 
 PALETTE = """\
 svg{--ink:#1d2633;--soft:#5d6878;--line:#dfe3ea;--paper:#fff;--weak:#8b96a6;--single:#2f6fd0;--merge:#d4500c;\
@@ -139,9 +140,10 @@ def _draw_row(row: Row, y: float, x: Callable[[float], float]) -> str:
     if len(places) > 1 and row.kind in ("single", "baseline", "merge"):
         parts.append(svg.line(min(places), y, max(places), y, class_="reach"))
     if row.interval is not None:
-        low, high = (x(value) for value in row.interval)
+        ends = [x(value) for value in row.interval]
+        low, high = (min(max(end, _LEFT - _OVER), _RIGHT + _OVER) for end in ends)  # not over the names and numbers
         parts.append(svg.line(low, y, high, y, class_="bar"))
-        parts += [svg.line(end, y - 3.5, end, y + 3.5, class_="bar") for end in (low, high)]
+        parts += [svg.line(end, y - 3.5, end, y + 3.5, class_="bar") for end in (low, high) if end in ends]
     for point, place in sorted(zip(row.points, places, strict=True), key=lambda pair: pair[0].full):
         radius = (6 if row.strong else 4.8) if point.full else 4
         parts.append(

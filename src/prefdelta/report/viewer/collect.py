@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
@@ -47,7 +48,9 @@ def collect(path: Path) -> RunView:
         )
     if (path / MANIFEST).is_file() and (found := damage(path)):
         raise PrefdeltaError(f"{found[0]}; make it again, then look at it.")
-    return _view(path, read_results(file))
+    view = _view(path, read_results(file))
+    report = path / "report.html"
+    return replace(view, report=report.read_text(encoding="utf-8")) if report.is_file() else view
 
 
 def _view(root: Path, results: AnyResults) -> RunView:

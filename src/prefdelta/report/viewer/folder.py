@@ -19,12 +19,14 @@ from typing import Any
 from prefdelta.core.outputs import staged_folder
 from prefdelta.core.records import Item, Message, Pair, Record
 from prefdelta.evaluation.results import RESULTS
+from prefdelta.report.page import VIEWS
 from prefdelta.report.viewer.process import ProcessView, RunState
 from prefdelta.report.viewer.view import DomainView, PairSet, RunView
 
 PER_CHUNK = 200  # items, or pairs
 _EXCERPT = 140  # characters of a question in the table
 _PARSED = 60  # characters of a parsed answer in the table
+_REPORT = "report.html"
 _INDEX = "index"
 _PAIRS = "pairs"
 _STATE = "state"
@@ -55,6 +57,8 @@ def viewer_files(run: RunView, recipe: str) -> Iterator[tuple[str, bytes]]:
     yield from page_files()
     if recipe:
         yield run.settings_file, recipe.encode()
+    if run.report:
+        yield _REPORT, run.report.replace(VIEWS, _links(run), 1).encode()
     results = json.dumps(run.results.to_json(), indent=2, sort_keys=True, ensure_ascii=False)
     yield RESULTS, (results + "\n").encode()
     yield _script(_INDEX, _index(run, recipe))
@@ -73,6 +77,24 @@ def viewer_files(run: RunView, recipe: str) -> Iterator[tuple[str, bytes]]:
             )
 
 
+def _links(run: RunView) -> str:
+    """Links from the report into the views that there are."""
+    merged = any(domain.models[place].kind == "merge" for domain in run.domains for place in domain.choices)
+    views = {
+        "all items": ("show=all", run.domains),
+        "gained by merging": ("show=gained", merged),
+        "lost by merging": ("show=lost", merged),
+        "scale": ("view=scale", run.charts),
+        "pairs": ("view=pairs", run.pairs),
+        "training": ("view=training", run.process.trainings),
+        "geometry": ("view=geometry", run.process.geometry),
+        "run": ("view=run", run.process.units),
+        "reproduce": ("view=reproduce", True),
+    }
+    links = [f'<a href="index.html#{address}">{name}</a>' for name, (address, there) in views.items() if there]
+    return f'<nav aria-label="Views">{"".join(links)}</nav>'
+
+
 def page_files() -> Iterator[tuple[str, bytes]]:
     """The page's own files."""
     for asset in resources.files(__package__).joinpath("static").iterdir():
@@ -82,7 +104,7 @@ def page_files() -> Iterator[tuple[str, bytes]]:
 def unfinished_index(name: str, state: RunState) -> tuple[str, bytes]:
     """The index of a run that has no results yet."""
     nothing: dict[str, Any] = {key: [] for key in ("sentences", "notes", "seeds", "domains", "charts", "tables")}
-    about = {"name": name, "description": "", "kind": "", "pairs": False, "command": "", "settings": ""}
+    about = {"name": name, "description": "", "kind": "", "pairs": False, "report": "", "command": "", "settings": ""}
     return _script(_INDEX, {**nothing, **about, **asdict(state), "live": True})
 
 
@@ -118,6 +140,7 @@ def _index(run: RunView, recipe: str) -> dict[str, Any]:
         "charts": [asdict(chart) for chart in run.charts],
         "tables": [asdict(table) for table in run.tables],
         "pairs": bool(run.pairs),
+        "report": _REPORT if run.report else "",
         "units": [asdict(unit) for unit in run.process.units],
         "trainings": [asdict(training) for training in run.process.trainings],
         "geometry": [asdict(entry) for entry in run.process.geometry],

@@ -159,6 +159,7 @@ class RunView:
         pairs: the pairs that deltas were trained on.
         process: how it was made.
         reads: the folders and files that this was read from.
+        report: the page that the run wrote, if it wrote one.
     """
 
     name: str
@@ -175,6 +176,7 @@ class RunView:
     pairs: Sequence[PairSet] = ()
     process: ProcessView = field(default_factory=ProcessView)
     reads: Sequence[Path] = ()
+    report: str = ""
 
     @property
     def settings_file(self) -> str:

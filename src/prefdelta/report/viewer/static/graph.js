@@ -2,7 +2,7 @@
 // The stages of a run as a graph: how many artifacts each made, in what time, and what it reads.
 (() => {
   const { make } = Viewer;
-  const [WIDE, HIGH, ACROSS, DOWN] = [132, 44, 168, 54]; // pixels of a stage, and from one to the next
+  const [WIDE, HIGH, ACROSS, DOWN] = [116, 44, 150, 54]; // pixels of a stage, and from one to the next
 
   // The stages in the order in which they began, each with the earlier ones that it reads: those that another of them
   // reads in turn are left out, so that a line is a step of the way.

@@ -18,7 +18,7 @@ Viewer.show = async () => {
   const view = Viewer.views[name];
   const target = document.getElementById("view");
   const focused = target.contains(document.activeElement) ? document.activeElement.id : "";
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const link of document.querySelectorAll("nav a[data-view]")) {
     link.href = Viewer.elsewhere(link.dataset.view);
     if (link.dataset.view === (view.within ?? name)) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -35,7 +35,8 @@ Viewer.show = async () => {
   if (focused && focused !== "q") document.getElementById(focused)?.focus();
 };
 
-Viewer.listViews = () => Viewer.fill(document.getElementById("views"), Object.entries(Viewer.views).flatMap(([name, view]) =>
+Viewer.listViews = () => Viewer.fill(document.getElementById("views"),
+  Viewer.run.report ? Viewer.make("a", { href: Viewer.run.report, id: "report" }, "Report") : null, Object.entries(Viewer.views).flatMap(([name, view]) =>
   view.label && view.has(Viewer.run) ?
     [Viewer.make("a", { "data-view": name }, typeof view.label === "string" ? view.label : view.label(Viewer.run))] : []));
 
