@@ -36,6 +36,10 @@ CHAIN = "\n".join(["c0: &c0 [x]", *(f"c{n}: &c{n} [*c{n - 1}]" for n in range(1,
         ("a: 99999999999999999999", "a is a whole number beyond"),
         (f"a: {'9' * 5000}", "a is a number of 5,000 digits"),
         (f"a: 0x{'f' * 5000}", "a is a number of 5,002 digits"),
+        ("a: 010", "a: YAML reads '010' in base 8; write a plain number"),
+        ("a: {b: -007}", "a.b: YAML reads '-007' in base 8"),
+        ("a: [1:30]", "a.0: YAML reads '1:30' in base 60"),
+        ("a: 1:20:30.5", "a: YAML reads '1:20:30.5' in base 60"),
         ("a: 2024-01-31", "a is read as the date '2024-01-31'; put it in quotes"),
         ("a: 2024-13-45", "month must be in 1..12"),
         ("a: 0b_", "invalid literal"),
@@ -76,8 +80,11 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_bytes(b"a" * (MAX_BYTES + 1))
     with pytest.raises(PrefdeltaError, match="more than 131,072 bytes"):
         load_recipe(tmp_path / "r.yaml")
-    for place in (Path("/dev/zero"), tmp_path):
-        with pytest.raises(PrefdeltaError, match=f"the recipe {place} is no file"):
+    for place, told in (
+        (Path("/dev/zero"), "/dev/zero is a pipe or a device"),
+        (tmp_path, f"{tmp_path}: Is a directory"),
+    ):
+        with pytest.raises(PrefdeltaError, match=f"{place}:? {told}"):
             load_recipe(place)
 
 

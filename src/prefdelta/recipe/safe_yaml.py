@@ -9,6 +9,7 @@ means: a date, a number that is not finite, a key that is no text (``on:`` is ``
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import yaml
@@ -25,6 +26,7 @@ MAX_DEPTH = 50
 """The deepest nesting, aliases written out."""
 
 _MAX_DIGITS = 100
+_OTHER_BASE = re.compile(r"[-+]?(?:0[0-7_]+$|[^:]*:)")  # "010" is 8 in YAML 1.1, and "1:30" is 90
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
@@ -124,6 +126,11 @@ def _children(node: yaml.Node, where: str) -> list[tuple[str, yaml.Node]]:
     if not isinstance(node, yaml.MappingNode):
         if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
             raise _Refused(f"{where or 'it'} is a number of {len(node.value):,} digits")
+        if node.tag in _NUMBERS and _OTHER_BASE.match(node.value):
+            raise _Refused(
+                f"{where or 'it'}: YAML reads {node.value!r} in base {60 if ':' in node.value else 8}; write a plain "
+                "number, or put it in quotes if it is text"
+            )
         return []
     children = []
     seen: set[str] = set()
