@@ -10,6 +10,7 @@ failure is repeated with ``--only n``.
 from __future__ import annotations
 
 import argparse
+import copy
 import gzip
 import json
 import os
@@ -87,13 +88,13 @@ def mutate_json(value: Any, draw: random.Random) -> None:
     *way, last = draw.choice(found)
     for key in way:
         value = value[key]
-    kind = draw.randrange(4)
+    kind, strange = draw.randrange(4), copy.deepcopy(draw.choice(STRANGE))  # it may be changed in its turn
     if kind == 0:
         del value[last]
     elif kind == 1 and isinstance(value, dict):
-        value[draw.choice(["error", "object", "refusal", "detail", "choices", "result"])] = draw.choice(STRANGE)
+        value[draw.choice(["error", "object", "refusal", "detail", "choices", "result"])] = strange
     else:
-        value[last] = draw.choice(STRANGE)
+        value[last] = strange
 
 
 def mutate_bytes(body: bytes, draw: random.Random) -> bytes:
