@@ -84,7 +84,7 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
         (Path("/dev/zero"), "/dev/zero is a pipe or a device"),
         (tmp_path, f"{tmp_path}: Is a directory"),
     ):
-        with pytest.raises(PrefdeltaError, match=f"{place}:? {told}"):
+        with pytest.raises(PrefdeltaError, match=told):
             load_recipe(place)
 
 

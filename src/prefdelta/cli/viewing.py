@@ -89,7 +89,8 @@ def _serve(root: Path, port: int) -> None:
             f"viewer: {address}\nonly this machine can reach it; Ctrl-C ends it", highlight=False, soft_wrap=True
         )
         try:
-            Event().wait()
+            while not Event().wait(1.0):  # a wait without an end is not woken by a signal that another thread was given
+                pass
         except KeyboardInterrupt:
             console.print("ended")
 
