@@ -17,6 +17,15 @@ from transformers.pytorch_utils import Conv1D
 from prefdelta.linalg.lowrank import LowRank
 from tiny import tiny_model
 
+THREE_MERGED = [
+    ("average", (1.0, 1.0, 1.0), 2.7),
+    ("average", (1.0, 0.3, 2.0), 1.0),
+    ("gam", (1.0, 1.0, 1.0), 0.7),
+    ("ties", (1.0, 1.0, 1.0), "projection"),
+    ("cat", (1.0, -0.5, 1.0), "norm-matched"),
+]
+"""Ways to merge three adapters: method, weights, scale."""
+
 
 def random_update(seed: int, shape: tuple[int, int], rank: int, size: float = 1.0) -> LowRank:
     """A Gaussian update of the given rank in float64."""

@@ -16,13 +16,9 @@ from prefdelta.core.records import Demonstration, Pair, Triple, read_rows, write
 from prefdelta.recipe import ModelRef
 from prefdelta.training import OBJECTIVES
 from prefdelta.training.objectives import Outcome
-from training_runs import flat, metrics, train_here
+from training_runs import Stopped, flat, metrics, stop, train_here
 
 Make = Callable[..., Any]
-
-
-class Stopped(Exception):
-    pass
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -30,10 +26,6 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     student: ModelRef, make_pairs: Make, make_triples: Make, settings: Make, tmp_path: Path, objective: str
 ) -> None:
     """Stopped after step 3 of 4, it continues from the checkpoint of step 2; for WRPO with the alpha of step 2."""
-
-    def stop(done: int, total: int) -> None:
-        if done == 3:
-            raise Stopped
 
     triples = len(OBJECTIVES[objective].responses) == 3
     examples = make_triples(7) if triples else make_pairs(7)

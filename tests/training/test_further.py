@@ -18,7 +18,7 @@ from prefdelta.recipe import ModelRef
 from prefdelta.training import joint_pairs, train_delta
 from prefdelta.training.lora import attach, attach_trained
 from tiny import tiny_model, tiny_tokenizer
-from training_runs import metrics
+from training_runs import Stopped, metrics, stop
 
 Make = Callable[..., Any]
 SEEDS = {"seed": 3, "init_seed": 5}
@@ -62,13 +62,6 @@ def test_an_adapter_is_trained_further_from_where_it_stands(
 def test_a_further_training_that_was_stopped_ends_with_the_same_bytes(
     student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path
 ) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop(done: int, total: int) -> None:
-        if done == 3:
-            raise Stopped
-
     training = settings(batch_size=2, lora={"dropout": 0.2})
     train_delta(student, make_pairs(4), training, folder=tmp_path / "first", **SEEDS)
     more = {"adapter": tmp_path / "first", **SEEDS}

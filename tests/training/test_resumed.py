@@ -21,7 +21,7 @@ from prefdelta.core.records import Pair, write_rows
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training import train_delta
 from prefdelta.training.trainer import DeltaTrainer
-from training_runs import metrics, train_here
+from training_runs import Stopped, metrics, stop, train_here
 from whole_runs import forked
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -115,13 +115,6 @@ def test_checkpoints_of_another_trainer_are_left_alone(
 def test_a_checkpoint_of_another_training_is_not_used(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
 ) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop(done: int, total: int) -> None:
-        if done == 3:
-            raise Stopped
-
     pairs, folder = make_pairs(10), tmp_path / "out"
     with pytest.raises(Stopped):
         train_delta(student, pairs, settings(epochs=2), seed=3, init_seed=5, folder=folder, progress=stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,8 +76,6 @@ def _here(place: str, cache: Path | None) -> Path:
 
 def _serve(root: Path, port: int) -> None:
     """Show a run until Ctrl-C."""
-    from threading import Event
-
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.core.store import JOURNAL
     from prefdelta.report.viewer import LiveRun, serving, viewer_files
@@ -89,8 +88,8 @@ def _serve(root: Path, port: int) -> None:
             f"viewer: {address}\nonly this machine can reach it; Ctrl-C ends it", highlight=False, soft_wrap=True
         )
         try:
-            while not Event().wait(1.0):  # a wait without an end is not woken by a signal that another thread was given
-                pass
+            while True:
+                time.sleep(1.0)  # a wait without an end is not woken by a signal that another thread was given
         except KeyboardInterrupt:
             console.print("ended")
 

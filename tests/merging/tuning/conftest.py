@@ -9,7 +9,7 @@ import torch
 
 from prefdelta import micro
 from prefdelta.adapters import Adapter, write_adapter
-from prefdelta.core.models import load
+from prefdelta.core.models import LoadedModel, load
 from prefdelta.core.records import Sample
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import Request
@@ -28,6 +28,11 @@ TRAINING = Training(
     checkpoint_steps=100,
     lora=Lora(r=4, alpha=8),
 )
+
+
+@pytest.fixture
+def student() -> LoadedModel:
+    return load(ModelRef(path="micro:student"))
 
 
 @pytest.fixture(scope="session")

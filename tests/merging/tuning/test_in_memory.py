@@ -7,29 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_fixtures import save_lora, tiny_gpt2
+from lora_fixtures import THREE_MERGED, save_lora, tiny_gpt2
 from prefdelta.adapters import Adapter, MemoryAdapter
 from prefdelta.adapters.applied import applied
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.models import LoadedModel, load
+from prefdelta.core.models import LoadedModel
 from prefdelta.merging import merge
 from prefdelta.merging.in_memory import merge_in_memory
-from prefdelta.recipe import ModelRef
 from tiny import tiny_tokenizer
-
-STUDENT = ModelRef(path="micro:student")
-MERGES = [
-    ("average", (1.0, 1.0, 1.0), 2.7),
-    ("average", (1.0, 0.3, 2.0), 1.0),
-    ("gam", (1.0, 1.0, 1.0), 0.7),
-    ("ties", (1.0, 1.0, 1.0), "projection"),
-    ("cat", (1.0, -0.5, 1.0), "norm-matched"),
-]
-
-
-@pytest.fixture
-def student() -> LoadedModel:
-    return load(STUDENT)
 
 
 def logits(model: LoadedModel) -> torch.Tensor:
@@ -38,7 +23,7 @@ def logits(model: LoadedModel) -> torch.Tensor:
         return torch.as_tensor(model.model(input_ids=ids).logits)
 
 
-@pytest.mark.parametrize(("method", "weights", "scale"), MERGES)
+@pytest.mark.parametrize(("method", "weights", "scale"), THREE_MERGED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_merge_in_memory_is_the_written_one_bit_for_bit(
     deltas: list[Path],

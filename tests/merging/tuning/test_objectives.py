@@ -18,7 +18,7 @@ from prefdelta.adapters import Adapter, AdapterInfo, write_adapter
 from prefdelta.adapters.applied import applied
 from prefdelta.cli.app import app
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.models import LoadedModel, load
+from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item, Pair, Sample, Span, write_rows
 from prefdelta.evaluation.evaluator import Evaluator
 from prefdelta.linalg.lowrank import LowRank
@@ -32,11 +32,6 @@ from prefdelta.training.data import make_rows
 STUDENT = ModelRef(path="micro:student")
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=40, batch_size=64)
 SCALES = Space(("average",), (1.0, 2.0, 4.0, 30.0))
-
-
-@pytest.fixture(scope="module")
-def student() -> LoadedModel:
-    return load(STUDENT)
 
 
 def unlabelled(name: str, count: int) -> list[Item]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lora_fixtures import THREE_MERGED
 from prefdelta import micro
 from prefdelta.adapters import Adapter
 from prefdelta.core.models import LoadedModel, load
@@ -25,18 +26,6 @@ STUDENT = ModelRef(path="micro:student")
 ITEMS = {"chain": micro.items("chain", split="validation", count=32)}
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=40, batch_size=64)
 SCORERS = {"chain": "exact-match"}
-MERGES = [
-    ("average", (1.0, 1.0, 1.0), 2.7),
-    ("average", (1.0, 0.3, 2.0), 1.0),
-    ("gam", (1.0, 1.0, 1.0), 0.7),
-    ("ties", (1.0, 1.0, 1.0), "projection"),
-    ("cat", (1.0, -0.5, 1.0), "norm-matched"),
-]
-
-
-@pytest.fixture
-def student() -> LoadedModel:
-    return load(STUDENT)
 
 
 @pytest.fixture
@@ -58,7 +47,7 @@ def validate(
     )
 
 
-@pytest.mark.parametrize(("method", "weights", "scale"), MERGES)
+@pytest.mark.parametrize(("method", "weights", "scale"), THREE_MERGED)
 def test_the_objective_is_the_written_merges_score(
     validation: Validation,
     student: LoadedModel,
