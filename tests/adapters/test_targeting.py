@@ -71,6 +71,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "layers of an expression": ({"layers_to_transform": [0]}, "cannot be used where target_modules is one text"),
     "pattern without layers": ({"target_modules": ["q_proj"], "layers_pattern": "layers"}, "without layers_to_transf"),
     "saved": ({"modules_to_save": ["lm_head"]}, "modules_to_save names 'lm_head'"),
+    "tied": ({"ensure_weight_tying": True}, "lm_head.*ensure_weight_tying shares one update between the embedding and"),
     "number": ({"target_modules": 3}, "must be a list of module names"),
     "layer a word": ({"target_modules": ["q_proj"], "layers_to_transform": ["0"]}, "must be whole numbers"),
     "saved a word": ({"modules_to_save": "lm_head"}, "must be a list of module names"),

@@ -132,6 +132,17 @@ def test_a_statement_ends_with_its_sentence_and_the_last_one_counts(text: str, s
         ("The answer is 'E'.", "E"),
         ("The answer is ‘E’.", "E"),
         ("The answer is A's sister.", None),
+        ("The answer is D-glucose.", None),
+        ("The answer is C++.", None),
+        ("The answer is option A or B depending on x.", None),
+        ("(A) 5 (B) 6 (C) 7 (D) 8", None),
+        ("So: (A) means x. (B) means y. (C) means z.", None),
+        ("(A) is small. (B) is small. (C) is right.", "C"),
+        ("(A) 5 (B) 6 (C) 7. I take (B)", "B"),
+        ("Therefore, option F is the correct answer.", "F"),
+        ("**C** is therefore the best choice, since (D) needs more.", "C"),
+        ("We ask whether B is the correct answer. It may be.", None),
+        ("If the answer was B, x would be 2. So (D).", "D"),
     ],
 )
 def test_letters(text: str, letter: str | None) -> None:
@@ -182,6 +193,18 @@ def test_letters(text: str, letter: str | None) -> None:
         ("The answer is 17. But wait, it is 18.", "18"),
         ("The answer is 17.\nNo, 18.", "18"),
         ("The answer is 3 / 4.", "3/4"),
+        ("The answer is 18, which is 3 more than 15.", "18"),
+        ("The answer is minus 5.", "-5"),
+        ("The answer is negative 5 degrees.", "-5"),
+        ("The answer is ½.", "1/2"),
+        ("\\boxed{2½}", "5/2"),
+        ("The answer is 12 = 3 × 4.", "12"),
+        ("Il y en a 1 800.", "1800"),
+        ("Answer: She sells 16 - 3 - 4 = 9 eggs. So she makes 9 * 2 = 18 dollars.", "18"),
+        ("### Answer\n\nThere are 3 boxes of 4.\nThat makes 12.", "12"),
+        ("Answer: x = 18. Check: 9 + 9.", "18"),
+        ("Answer: 18 apples. (3 of them are red.)", "18"),
+        ("I ask whether the answer is 5. It is 18.", "18"),
     ],
 )
 def test_numbers(text: str, number: str) -> None:
@@ -195,6 +218,15 @@ def test_numbers(text: str, number: str) -> None:
 )
 def test_a_range_or_a_list_is_no_number(text: str) -> None:
     assert stated_number(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["between 3 and 4", "3 to 4", "3-4", "3–4 days", "3 - 4", "12,000-15,000", "2024-05-12", "3:30", "3x", "3²", "5'3"],
+)
+def test_a_statement_of_digits_that_are_no_number_is_no_number_at_all(text: str) -> None:
+    """The last number of the text does not take its place."""
+    assert final_number(written(f"There are 12. The answer is {text}."), ["3"]).parsed is None
 
 
 @pytest.mark.parametrize("digits", ["1,5", "1.000.000", "12.05.2024", "1.2.3", "12,34,567.8,9", "1,23456"])
@@ -215,7 +247,22 @@ def test_thousands_may_be_grouped_by_spaces(text: str, gold: float) -> None:
     assert marked_number(text) == gold
 
 
-@pytest.mark.parametrize("text", ["\\boxed{3x}", "\\boxed{x^2+3}", "\\boxed{18 or 19}", "18 or 19", "\\boxed{5+3}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{3x}",
+        "\\boxed{x^2+3}",
+        "\\boxed{18 or 19}",
+        "18 or 19",
+        "\\boxed{5+3}",
+        "\\boxed{(3, 4)}",
+        "\\boxed{3 \\text{ and } 5}",
+        "\\boxed{x = 3, y = 5}",
+        "\\boxed{x > 3}",
+        "\\boxed{3 \\pm 2}",
+        "\\boxed{(3, \\infty)}",
+    ],
+)
 def test_expressions_and_alternatives_are_no_number(text: str) -> None:
     assert all(final_number(written(text), [gold]).value == 0 for gold in ("2", "3", "5", "8", "18", "19"))
 

@@ -43,6 +43,7 @@ class Targets:
         self._excluded = matcher.compile(excluded, "{}", "exclude_modules") if isinstance(excluded, str) else None
         self._saved = list(_saved(config, matcher))
         self._layers, self._layer_patterns = _layers(config, matcher)
+        self._tied = bool(config.get("ensure_weight_tying"))
         if self._targets is None and not self._parameters:
             raise matcher.error(
                 "target_modules is missing, so PEFT would choose the modules by the base model's class; list the "
@@ -63,6 +64,8 @@ class Targets:
         path = layer_path(layer)
         if any(path == parent or path.endswith(f".{parent}") for parent in self._parameters if parent):
             return None
+        if self._tied and (storage.embedding or not _NUMBERED.search(f"{layer}.")):
+            return "ensure_weight_tying shares one update between the embedding and the head; turn it off and list both"
         if self._is_excluded(layer):
             return "exclude_modules leaves it out"
         for name, expression in self._saved:

@@ -9,16 +9,18 @@ answer is B. Wait, no, (C)") is no answer; what follows it may be.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 
 class Mark(NamedTuple):
-    """A marked text and where it begins."""
+    """A marked text and where it begins; ``headed`` is what follows a text that stands under "Answer:"."""
 
     place: int
     text: str
+    headed: str | None = None
 
 
 def complete(text: str) -> str:
@@ -50,8 +52,11 @@ def statements(text: str) -> Iterator[Mark]:
     """What statements such as "the answer is …" name, each up to the end of its sentence, last one first."""
     for mark in list(_STATEMENT.finditer(text))[: -_MOST - 1 : -1]:
         rest = _DENIED.sub("", _CLOSING.sub("", text[mark.end() : mark.end() + _LONGEST], count=1), count=1).lstrip()
-        if rest and not _NO_ANSWER.match(rest):
-            yield Mark(mark.start(), _first_sentence(rest))
+        supposed = _SUPPOSED.search(text[max(0, mark.start() - _NEAR) : mark.start()])
+        if rest and not supposed and not _NO_ANSWER.match(rest):
+            said = _first_sentence(rest)
+            after = text[text.find(said, mark.end()) + len(said) :]
+            yield Mark(mark.start(), said, None if mark["verb"] else after)
 
 
 def stated_text(text: str) -> str | None:
@@ -74,7 +79,12 @@ def stated_text(text: str) -> str | None:
 def marked_letter(text: str) -> str | None:
     """The option letter (A to J) that is marked last; ``None`` if there is none, or the last mark names several."""
     marks = [mark for mark in (boxed(text), tagged(text)) if mark is not None]
-    for mark in sorted([*marks, *statements(text)], key=lambda mark: -mark.place):
+    named = [
+        Mark(found.start(), found[1] or found[2])
+        for found in _NAMED.finditer(text)
+        if not _SUPPOSED.search(text[max(0, found.start() - _NEAR) : found.start()])
+    ]
+    for mark in sorted([*marks, *named, *statements(text)], key=lambda mark: -mark.place):
         letter = _letter_in(mark.text)
         if letter is None and mark in marks:
             letter = _only_letter(mark.text)
@@ -99,6 +109,8 @@ def last_letter(text: str) -> str | None:
     if alone and not _REJECTED_AFTER.match(bare[alone.end(1) :].lstrip(")].: ")):
         return alone[1]
     found = list(_BRACKETED.finditer(text))
+    if _restated(text, found):
+        return None
     for place in range(len(found) - 1, -1, -1):
         if _REJECTED_AFTER.match(text, found[place].end()) or _REJECTED_BEFORE.search(
             text[max(0, found[place].start() - _NEAR) : found[place].start()]
@@ -118,30 +130,45 @@ def formal_mark(text: str) -> str | None:
     return hashes[-1].strip() if hashes else None
 
 
-def stated_number(text: str) -> Fraction | None:
-    """The number that the last statement with a number names, or that takes its place."""
+def stated_number(text: str, *, finished: bool = False) -> Fraction | None:
+    """The number that the last statement with digits names, or that takes its place.
+
+    Without such a statement it is the last number of a ``finished`` text. What stands under "Answer:" states a number
+    if it begins with one, or no other digits follow: it may be a whole derivation.
+    """
     for mark in statements(text):
-        number = marked_number(mark.text)
-        if number is not None:
-            instead = taken_back(text, mark)
-            return number if instead is None else last_number(instead)
-    return None
+        if not _NUMBER.search(_numeric(mark.text)):
+            continue
+        if mark.headed is not None and _NUMBER.search(mark.headed) and not _leads(mark.text):
+            continue
+        instead = taken_back(text, mark)
+        return marked_number(mark.text) if instead is None else last_number(instead)
+    return last_number(text) if finished else None
 
 
 def marked_number(text: str) -> Fraction | None:
     """The number that a marked text is, with or without a unit, a sign of currency or "x =" before it.
 
-    ``None`` for an expression ("3x", "5 + 3"), for several numbers to choose from ("18 or 19"), and for digits that
-    points or commas join in a way that is no number here ("1,5", "1.000.000", "12.05.2024").
+    ``None`` for an expression ("3x", "5 + 3"), for several numbers ("18 or 19", "(3, 4)", "x = 3, y = 4"), for bounds
+    ("x > 3") and for digits that points or commas join in a way that is no number here ("1,5", "12.05.2024").
     """
-    plain = _EQUATION.split(_SPACED.sub(lambda found: found[0].replace(" ", ","), _numeric(text)))[-1]
+    plain = _numeric(text)
+    if _SEVERAL.search(plain):
+        return None
+    sides = _EQUATION.split(plain)
+    number = _single(sides[-1])
+    return _single(sides[0]) if number is None and len(sides) == 2 else number
+
+
+def _single(plain: str) -> Fraction | None:
+    """The number that one side of an equation is."""
     numbers = list(_NUMBER.finditer(plain))
-    if not numbers or _RANGE.search(plain):
+    if not numbers:
         return None
     first = numbers[0]
     at_start = _LEAD.fullmatch(plain[: first.start()]) is not None
     number = first if at_start else numbers[-1]
-    if _joined(plain, number, ".,"):
+    if _joined(plain, number, ".,'’_"):
         return None
     if _EXPRESSION.match(plain, number.end()) or (
         not at_start and (_EITHER.search(plain) or _OPERAND.search(plain[: number.start()]))
@@ -180,9 +207,10 @@ _HASHES = re.compile(r"####\s*([^\n]+)")
 _STATEMENT = re.compile(
     r"(?i:\b(?:answer|(?:correct|right|best)\s+(?:option|choice|letter))"
     r"(?:\s+(?:to|for)\s[^.:\n]{1,80}?)?"
-    r"(?:[*_]*\s+(?:is|was|would\s+be|should\s+be|must\s+be|will\s+be)\b|[*_]*\s*:)+)"
+    r"(?:[*_]*\s+(?P<verb>is|was|would\s+be|should\s+be|must\s+be|will\s+be)\b|[*_]*\s*:)+)"
     r"|(?im:^[#*\s]*(?:final\s+)?answer[*\s]*$)"
 )
+_SUPPOSED = re.compile(r"(?i:\b(?:if|whether|unless)\s+(?:[a-z]+\s+){0,2})[*_(]*$")
 _CLOSING = re.compile(r"^[*_]+(?=\s)")  # the end of a bold "**The answer is:** "
 _DENIED = re.compile(r"^\s*not\s+\S+?,?\s+but\s+(?:rather\s+)?")  # "not (A) but (B)" names B
 _NO_ANSWER = re.compile(r"(?i:[*_\"']*(?:not|never|incorrect|wrong|correct)\b)")
@@ -205,18 +233,25 @@ _FILLER = (
     r"indeed|just|definitely)\s+)*"
 )
 _LETTER = re.compile(
-    rf"{_FILLER}(?:(?:[(\[]\s*|['‘])(?P<closed>[A-J])\s*(?:[)\]]|['’](?!\w)|$|(?=,))|(?P<open>[A-J])(?![\w'’]))"
+    rf"{_FILLER}(?:(?:[(\[]\s*|['‘])(?P<closed>[A-J])\s*(?:[)\]]|['’](?!\w)|$|(?=,))|(?P<open>[A-J])(?![\w'’]|-[a-z]|\+\+))"
 )
 _SEVERAL_FIRST = re.compile(r"(?i:(?:either|both|between|neither|none|unclear|unknown)\b)")
 _CONNECTED = re.compile(
-    r"[)\]]?\s*(?:(?:and|or)\b|[/&+]|,\s*(?:and|or)\b)\s*(?i:option\s+)?[(\[]?(?P<other>[A-J])(?![\w'’])(?!\s+(?!are|is)[a-z])"
+    r"[)\]]?\s*(?:(?:and|or)\b|[/&+]|,\s*(?:and|or)\b)\s*(?i:option\s+)?[(\[]?"
+    r"(?P<other>[A-J](?![\w'’])(?:(?<![AI])|(?!\s+(?!are|is)[a-z])))"
     r"|[)\]]?,\s*[(\[]?(?P<listed>[A-J])[)\]]?(?=\s*(?:[,.;:/&]|and\b|or\b|$))"
     r"|[–-](?P<range>[A-J])\b"
 )
 _WORD = re.compile(r"\s+(?!because\b|since\b|as\b|and\b|or\b|is\b|over\b|rather\b|not\b|with\b)[a-z]")
 _LONE_LETTER = re.compile(r"(?<![\w'’])([A-J])(?![\w'’])")
+_NAMED = re.compile(
+    r"(?<![\w'’])(?:\(([A-J])\)|([A-J]))[*_]*\s+is\s+(?:\w+ly\s+|therefore\s+|thus\s+)?the\s+(?:only\s+)?"
+    r"(?:correct|right|best)\s+(?:answer|option|choice)\b"
+)
 _WHOLE = re.compile(r"\s*[(\[]?([A-J])(?:[)\]]?\s*|(?:[)\]]|[.:]|[)\]][.:])\s+\S[^\n()]{0,120})\s*\.?\s*$")
 _BRACKETED = re.compile(r"\(([A-J])\)")
+_FEWEST = 3  # options that stand in the order of their letters, before they are a list of options
+_OPTION = re.compile(r"\s*(?!(?:is|are|was|were|seems|looks|would|can|cannot|could|must|has|does|do)\b)[\w$\\]")
 _JOINED = re.compile(r"\s*(?:,|/|&|(?:,\s*)?(?:and|or))\s*(?:option\s+)?")
 _REJECTED_AFTER = re.compile(
     r"\s*(?:is|are|was|seems|looks|would\s+be|can\s+be|must\s+be)(?:n['’]t|\s+(?:\w+ly\s+|also\s+|the\s+)?"
@@ -231,25 +266,30 @@ _REJECTED_BEFORE = re.compile(
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _PLAIN = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
 _NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)}\].])[-−]\s?)?(?:\\?[$€£¥]\s?)?(?P<inner>(?<=[$€£¥])[-−])?"
+    r"(?P<sign>(?<![\w)}\].])(?<!\d\s)(?:[-−]\s?|(?i:minus|negative)\s))?(?:\\?[$€£¥]\s?)?(?P<inner>(?<=[$€£¥])[-−])?"
     r"(?:(?:(?P<whole>\d+)\s*)?\\[dtc]?frac\s*"
     r"(?:\{(?P<top>[-−]?\d+)\}\s*\{(?P<bottom>\d+)\}|(?P<one>\d)(?P<other>\d)(?!\d))"
     rf"|(?:(?P<mixed>\d+)\s+(?=\d+/\d))?(?P<number>{_PLAIN})(?:\s?/\s?(?P<divisor>{_PLAIN}))?"
     r"(?:[eE](?P<exponent>[+-]?\d+)(?!\w)|\s*(?:\\times|\\cdot|×|\*|x)\s*10\s?\^\s?\{?(?P<power>[-−]?\d+)\}?)?)"
 )
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}")
 _GROUPING = re.compile("(?<=\\d)(?:\\{,\\}|\\\\[,;! ]|[\u00a0\u2009\u202f])(?=\\d{3}(?!\\d))")
 _SPACED = re.compile(r"(?<![\w.,/])\d{1,3}(?: \d{3})+(?![\w/]|[.,]\d)")
-_RANGE = re.compile(r"(?i:\bbetween\s+\S*\d\S*\s+and\s+\S*\d)|\d\s+to\s+[$€£¥]?\d|\d,\s?\d{1,2}(?:,\s?\d+)+(?![\d.])")
+_SEVERAL = re.compile(
+    r"(?i:\bbetween\s+\S*\d\S*\s+and\s+\S*\d)|\d\s+to\s+[$€£¥]?\d|\d\s?[–—~]\s?[$€£¥]?\d|\d,\s?\d{1,2}(?:,\s?\d+)+(?![\d.])"
+    r"|\d\s*(?:,|and)\s+[-−$]?\d+\s*(?:[)\]}.;]|$)|[a-z]\s*=[^=,]*(?:,|and)\s*[a-z]\s*=|\\(?:infty|cup|cap)\b|∞"
+)
 _SPACING = re.compile(r"\\[,;! ()\[\]]|[~`]|\*\*|\\(?:left|right)\b")
 _EQUATION = re.compile(r"=|≈|\\approx|\\simeq")
 _LEAD = re.compile(
     r"(?i:[\s$({\[\"'“]|approximately|about|around|roughly|exactly|equal\s+to|a\s+total\s+of|simply|just|option)*"
 )
 _EXPRESSION = re.compile(
-    r"(?!\s*\^\s*\{?\\circ)\s*(?:[-+*/^×]|\\times|\\cdot|\\pi|\\sqrt|or\b|:)\s*[-\\(]?\w|[abcknpqrtxyz](?![a-z])|\^(?!\s*\{?\\circ)|\\(?:pi|sqrt)"
+    r"(?!\s*\^\s*\{?\\circ)\s*(?:[-+*/^×]|\\times|\\cdot|\\pi|\\sqrt|or\b|:)\s*[-\\(]?\w|[abcknpqrtxyz](?![a-z])"
+    r"|\^(?!\s*\{?\\circ)|\\(?:pi|sqrt)|[⁰¹²³⁴-⁹]|\s*(?:[<>≤≥±]|\\(?:[lg]eq?|pm|neq?)\b)"
 )
-_OPERAND = re.compile(r"(?:[-−+*/^×_{]|\\times|\\cdot)\s*$")
+_OPERAND = re.compile(r"(?:[-−+*/^×_{<>≤≥±≠]|\\(?:times|cdot|[lg]eq?|pm|neq?))\s*$")
 _EITHER = re.compile(r"\bor\b")
 
 
@@ -296,9 +336,26 @@ def _only_letter(text: str) -> str | None:
     return None if not found else found.pop() if len(found) == 1 else ""
 
 
+def _restated(text: str, found: Sequence[re.Match[str]]) -> bool:
+    """Whether a text ends with the options as they were given: "(A) 5 (B) 6 (C) 7"."""
+    count = "ABCDEFGHIJ".find(found[-1][1]) + 1 if found else 0
+    letters = "".join(match[1] for match in found[-count:]) if count >= _FEWEST else ""
+    return letters == "ABCDEFGHIJ"[:count] != "" and all(_OPTION.match(text, match.end()) for match in found[-count:])
+
+
+def _leads(text: str) -> bool:
+    """Whether a text begins with its number, or with a name for it: "12 apples", "x = 12", but not "3 * 4 = 12"."""
+    *names, plain = _EQUATION.split(_numeric(text))
+    first = _NUMBER.search(plain)
+    return not any(map(_NUMBER.search, names)) and first is not None and bool(_LEAD.fullmatch(plain[: first.start()]))
+
+
 def _numeric(text: str) -> str:
-    """A text without LaTeX's wrappers, with thousands grouped by commas only."""
-    return _SPACING.sub(" ", _GROUPING.sub(",", _WRAPPED.sub(r" \1 ", text)))
+    """A text without LaTeX's wrappers, with thousands grouped by commas only, and fractions that are one character
+    spelt out."""
+    spelt = _VULGAR.sub(lambda found: " " + unicodedata.normalize("NFKC", found[0]).replace("⁄", "/"), text)
+    plain = _SPACING.sub(" ", _GROUPING.sub(",", _WRAPPED.sub(r" \1 ", spelt)))
+    return _SPACED.sub(lambda found: found[0].replace(" ", ","), plain)
 
 
 def _joined(text: str, number: re.Match[str], signs: str) -> bool:

@@ -30,7 +30,6 @@ from prefdelta.evaluation.extraction import (
     exact_number,
     formal_mark,
     last_letter,
-    last_number,
     marked_letter,
     marked_number,
     stated_number,
@@ -152,9 +151,7 @@ def final_number(sample: Sample, answers: Sequence[str]) -> Score:
         number = marked_number(marked)
         parsed = marked.strip()
     else:
-        number = stated_number(text)
-        if number is None and sample.finish != "length":
-            number = last_number(text)
+        number = stated_number(text, finished=sample.finish != "length")
         if number is None:
             return Score(0.0, None)
         parsed = str(number)
