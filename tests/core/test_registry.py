@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from prefdelta.core.config import Config
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.registry import Registry, parse_options
+from prefdelta.core.registry import Implementations, Registry, parse_options
 
 TABLE: Registry[int] = Registry("number", "prefdelta.test_numbers")
 TABLE.register("one", 1)
@@ -69,3 +72,35 @@ def test_options_are_checked_by_what_they_configure() -> None:
         parse_options(Density, {"densty": 0.5}, owner="method x")
     with pytest.raises(PrefdeltaError, match=r"method x: option density: .*number"):
         parse_options(Density, {"density": "much"}, owner="method x")
+
+
+def test_a_thread_waits_until_another_has_imported_the_whole_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = SimpleNamespace(known=Implementations("number"), begun=False, go_on=False)
+    monkeypatch.setitem(sys.modules, "shared_with_the_number", shared)
+    (tmp_path / "slow_number.py").write_text(
+        "import time\n"
+        "import shared_with_the_number as shared\n"
+        "def two(): return later()\n"
+        "shared.known.add('two', two)\n"
+        "shared.begun = True\n"
+        "while not shared.go_on: time.sleep(0.01)\n"
+        "def later(): return 2\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "slow_number", raising=False)
+
+    def call() -> int:
+        work: int = shared.known.of("two", "slow_number")()
+        return work
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(call)
+        while not (shared.begun or first.done()):
+            time.sleep(0.01)
+        second = pool.submit(call)
+        time.sleep(0.2)  # for the second to begin; the whole module would be there if it came later
+        shared.go_on = True
+        assert [first.result(), second.result()] == [2, 2]

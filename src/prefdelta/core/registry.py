@@ -10,6 +10,7 @@ The module is imported when a name is first looked up that is not built in, or w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module, metadata
 from typing import Any, Generic, Protocol, TypeVar
@@ -117,8 +118,11 @@ class Implementations(Generic[Work]):
         self._known[name] = work
 
     def of(self, name: str, module: str) -> Work:
-        """What an entry does; the module that adds it is imported when it is first asked for."""
-        if name not in self._known:
+        """What an entry does; the module that adds it is imported when it is first asked for.
+
+        If another thread is importing it, the entry may be known before the rest of the module is: that is waited for.
+        """
+        if name not in self._known or module in sys.modules:
             import_module(module)
         return self._known[name]
 
