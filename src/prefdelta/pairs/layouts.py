@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.loose_rows import LooseRow
-from prefdelta.core.records import Finish, Message, Pair, Sample, Span
+from prefdelta.core.records import Finish, Message, Pair, Sample, Span, to_json
 from prefdelta.core.registry import Registry
 from prefdelta.core.thoughts import holds_thought
 from prefdelta.generation.datasets.alpaca_eval import finish_of
@@ -29,6 +29,7 @@ Layout: TypeAlias = Callable[[Row, str], Pair | None]
 FORMS: Registry[Layout] = Registry("format of preference data", "prefdelta.pair_formats")
 
 _MEDIA = ("images", "image", "videos", "audios")
+_SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"))
 _ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
 
@@ -73,19 +74,30 @@ def convert(rows: Iterable[LooseRow], layout: Layout, *, stem: str) -> Converted
             for column in _MEDIA:
                 if row.columns.get(column):
                     raise ValueError(f"the column {column!r}, which a pair of texts cannot hold")
+            _check_scores(row.columns)
             pair = layout(row.columns, f"{stem}-{row.place}")
         except PrefdeltaError as error:
             found.bad.append(f"{row.where}: {str(error).rstrip('.')}")
         except KeyError as error:
             found.bad.append(f"{row.where}: no {error}{_hint(row.columns or {})}")
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
+        except ValueError as error:
             found.bad.append(f"{row.where}: {error}")
+        except (TypeError, AttributeError, IndexError):
+            found.bad.append(f"{row.where}: a column holds another kind of value than this layout has")
         else:
             if pair is None:
                 found.undecided += 1
             else:
                 found.pairs.append(pair)
     return found
+
+
+def _check_scores(row: Row) -> None:
+    """Refuse a row whose own scores say that its rejected answer is the better one."""
+    for better, worse in _SCORES:
+        high, low = row.get(better), row.get(worse)
+        if isinstance(high, int | float) and isinstance(low, int | float) and high < low:
+            raise ValueError(f"{better} {high:g} is below {worse} {low:g}; drop both columns if the order is right")
 
 
 def _hint(row: Row) -> str:
@@ -230,14 +242,18 @@ def _turn(turn: Any) -> Message:
 
 def _whole(value: Any) -> int:
     """A label: a whole number, or one in quotes."""
-    if isinstance(value, bool) or int(value) != float(value):
-        raise ValueError(f"{value!r} is no whole number")
-    return int(value)
+    if not (number := _finite(value, "label")).is_integer():
+        raise ValueError(f"the label {to_json(value)[:60]} is no whole number")
+    return int(number)
 
 
-def _finite(value: Any) -> float:
-    if not math.isfinite(number := float(value)):
-        raise ValueError(f"the score {value!r} is no number")
+def _finite(value: Any, kind: str = "score") -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"the {kind} {to_json(value)[:60]} is no number")
     return number
 
 
@@ -245,5 +261,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool | int | float):  # an answer of "True" or "7", written without quotes
         return str(value)
     if not isinstance(value, str):
-        raise TypeError(f"{repr(value)[:60]} is not a text")
+        raise ValueError(f"{to_json(value)[:60]} is not a text")
     return value

@@ -22,6 +22,7 @@ KNOWN = frozenset({"id", "task", "prompt", "chosen", "rejected", "chat_template_
 Form = Literal["conversational", "standard"]
 
 _SWITCH = "enable_thinking"
+_PROMPTS = ("question", "instruction", "query", "input")  # what other layouts call the prompt
 _SPEAKER = re.compile(r"\r?\n\r?\n(Human|Assistant):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _SYSTEM = re.compile(r"\s*System:(.*?)(?=\r?\n\r?\n(?:Human|Assistant):)", re.DOTALL)
@@ -99,6 +100,9 @@ def _parts(row: Mapping[str, Any], name: str) -> tuple[tuple[Message, ...], str,
         if prompt is None and isinstance(rejected, str) and _is_dialogue(chosen) and _is_dialogue(rejected):
             return _answered([_turns(chosen), _turns(rejected)], name)
         if prompt is None:
+            other = next((column for column in _PROMPTS if row.get(column)), None)
+            if other is not None:
+                raise PrefdeltaError(f"{name}: there is no column 'prompt', but {other!r}; rename it to 'prompt'.")
             prompt, chosen, rejected = _split_texts(chosen, rejected)
         if not isinstance(prompt, str) or not isinstance(rejected, str):
             raise PrefdeltaError(f"{name}: prompt, chosen and rejected must all be text, or all be messages.")

@@ -110,6 +110,12 @@ def test_the_prompt_decides_how_the_verdict_is_read(end: str, read: object) -> N
         ("[[0]]", None),
         ("[[11]]", None),
         ("[[rating]]", None),
+        ("Assistant A: [[8]]; Assistant B: [[6]]", None),
+        ("Rating: [[8]] or [[9]]", None),
+        ("Rating: [[8]]-[[9]]", None),
+        ("Between [[6]] and [[7]].", None),
+        ("Rating: [[8]] would be too much, so [[6]].", 6),
+        ("Helpful: [[8]], exact: [[6]]. Overall rating: [[7]]", 7),
         ("", None),
     ],
 )

@@ -51,7 +51,7 @@ _DECISION = re.compile(
 _OTHERS = {"A": "A>B", "B": "B>A", "C": "A=B", "response 1": "A>B", "response 2": "B>A", "tie": "A=B"}
 
 _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
-_BARE_RATING = re.compile(r"\[(\d+\.?\d*)\]")
+_BARE_RATING = re.compile(r"(?<!\[)\[(\d+\.?\d*)\](?!\])")
 
 _LEAST_MASS = 0.25
 """Of the 800 replies that AlpacaEval published for phi-2, 798 have at least 0.93 and the lowest has 0.49."""
@@ -100,9 +100,10 @@ def chosen_letter(reply: Completion) -> Verdict | None:
 def rating(reply: Completion) -> float | None:
     """The last ``[[7]]`` that is given, or failing that the last such ``[7]``; ``None`` unless it is 1 to 10.
 
-    FastChat takes the first, which is the same wherever a judge writes one grade.
+    FastChat takes the first, which is the same wherever a judge writes one grade. Unlike grades side by side
+    ("A: [[8]], B: [[6]]") are of several things, and none of them is the rating.
     """
-    found = _given(reply, _RATING) or _given(reply, _BARE_RATING)
+    found = _given(reply, _RATING, _SIDE_BY_SIDE) or _given(reply, _BARE_RATING, _SIDE_BY_SIDE)
     return float(found) if found is not None and 1 <= float(found) <= 10 else None
 
 
@@ -137,23 +138,30 @@ _DOUBTED_AFTER = re.compile(r"\b(?:but|however|though|although|yet|unless|if|wou
 _LISTING = re.compile(
     r"[\s,/|*`\"']*(?:\b(?:or|and|to|vs\.?|versus)\b)?(?:\s+(?:maybe|perhaps|possibly)\b)?[\s,/|*`\"']*"
 )
+_SIDE_BY_SIDE = re.compile(
+    r"(?!.*\b(?:overall|final|average|total|my|therefore|thus|hence|so|instead|rather|but|not?)\b)[^.!?\n]*",
+    re.IGNORECASE,
+)
 _PASSED_OVER = re.compile(r"^[^.!?\n]*\b(?:over|above|against|versus|vs)\W*$", re.IGNORECASE)  # "[[A>B]] over [[B>A]]"
 _REPORTED = re.compile(  # what an answer that is judged says of itself
     r"\b(?:assistant|answer|response|model|candidate)\b[^.!?\n]{0,60}"
-    r"\b(?:says|claims|tells|asks|instructs|demands|declares|states|quotes)\b[^.!?\n]*$",
+    r"\b(?:says?|said|claim(?:s|ed)|tells|told|ask(?:s|ed)|instruct(?:s|ed)|demand(?:s|ed)|declare[sd]|state[sd]|quote[sd]|wrote)\b[^.!?\n]*$",
     re.IGNORECASE,
 )
 _LEGEND = 3
 
 
-def _given(reply: Completion, pattern: re.Pattern[str]) -> str | None:
-    """The last match of a pattern by which a verdict is given; ``None`` if there is none, or the reply was cut off."""
+def _given(reply: Completion, pattern: re.Pattern[str], listing: re.Pattern[str] = _LISTING) -> str | None:
+    """The last match of a pattern by which a verdict is given; ``None`` if there is none, or the reply was cut off.
+
+    What ``listing`` joins to another match that differs is none.
+    """
     if reply.finish == "length":
         return None
     text = said(reply)
     found = list(pattern.finditer(text))
     legend = {match[1] for match in found if _explained(text, match)}
-    listed = _listed(text, found)
+    listed = _listed(text, found, listing)
     for place in reversed(range(len(found))):
         if place in listed or (len(legend) >= _LEGEND and _explained(text, found[place])):
             continue
@@ -189,11 +197,11 @@ def _explained(text: str, match: re.Match[str]) -> bool:
     return _MARKS.fullmatch(text[line : match.start()]) is not None and _MARKS.fullmatch(rest) is None
 
 
-def _listed(text: str, found: Sequence[re.Match[str]]) -> set[int]:
+def _listed(text: str, found: Sequence[re.Match[str]], listing: re.Pattern[str]) -> set[int]:
     """The places of labels that stand in a list of unlike ones: "[[A>B]] or [[B>A]]"."""
     listed: set[int] = set()
     for place, (one, other) in enumerate(itertools.pairwise(found)):
         between = text[one.end() : other.start()]
-        if one[1] != other[1] and "\n" not in between and _LISTING.fullmatch(between):
+        if one[1] != other[1] and "\n" not in between and listing.fullmatch(between):
             listed |= {place, place + 1}
     return listed
