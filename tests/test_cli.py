@@ -165,9 +165,17 @@ def test_the_stages_work_one_by_one(run: Run, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     write_rows(prompts, micro.items("reasoning", split="train", count=64))
     for name in ("ash-weak", "ash-weaker"):
-        assert run("sample", f"micro:{name}", prompts, "-o", tmp_path / name, "--set", "temperature=1.0")[0] == 0
+        code, out, _ = run("sample", f"micro:{name}", prompts, "-o", tmp_path / name, "--set", "temperature=1.0")
+        assert code == 0
+        assert "64 answers of " in out
+    code, out, _ = run("sample", "micro:elm-weak", prompts, "-o", tmp_path / "cut", "--set", "max_new_tokens=1")
+    assert "64 answers of 1 tokens on average; 64 were cut off: raise max_new_tokens" in out
     answers = [tmp_path / name / "responses.jsonl" for name in ("ash-weak", "ash-weaker")]
-    assert run("pair", prompts, *answers, "-o", tmp_path / "pairs")[0] == 0
+    code, out, _ = run("pair", prompts, *answers, "-o", tmp_path / "pairs")
+    assert code == 0
+    left = len((tmp_path / "pairs" / "pairs.jsonl").read_text().splitlines())
+    assert f"{left} pairs of 64 prompts" in out
+    assert (f"{64 - left} × " in out) == (left < 64)
     settings = ["beta=0.5", "batch_size=32", "lora.r=4", "lora.alpha=8", "max_length=256", "learning_rate=0.001"]
     words = [word for setting in settings for word in ("--set", setting)]
     pairs = tmp_path / "pairs" / "pairs.jsonl"

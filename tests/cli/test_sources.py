@@ -108,6 +108,8 @@ def test_published_answers_are_scored_and_paired(sources: dict[str, tuple[Path, 
         assert [row.score for row in read_rows(tmp_path / system / "scores.jsonl", Score)] == [score] * 3
     with pytest.raises(PrefdeltaError, match="no solutions of the system 'lage'; did you mean 'large'"):
         _run("pair", file, file, file, "-o", tmp_path / "p", "--set", "chosen.system=lage")
+    with pytest.raises(PrefdeltaError, match=r"several systems: .*large.*; name one, in a recipe by system"):
+        _run("pair", file, file, file, "-o", tmp_path / "p", "--set", "chosen.system=large")
     other = tmp_path / "other.json"
     other.write_text(json.dumps([{**row, "output": "I do not know."} for row in ALPACA]), encoding="utf-8")
     _run("pair", sources["alpaca"][0], sources["alpaca"][0], other, "-o", tmp_path / "alpaca")

@@ -29,9 +29,10 @@ def sample(
     settings: Settings = None,
 ) -> None:
     """Let a model answer prompts, and write responses.jsonl."""
-    from prefdelta.experiments.single.answers import sample_unit
+    from prefdelta.experiments.single.answers import read_sampled, sample_unit
 
     single(sample_unit(model, prompts, corpus, server, tuple(settings or ())), output, overwrite)
+    terminal().print(read_sampled(output), soft_wrap=True)
 
 
 @app.command(cls=Command)
@@ -62,10 +63,11 @@ def pair(
 ) -> None:
     """Turn two models' answers into preference pairs. Writes pairs.jsonl and its data card."""
     from prefdelta.experiments.preference_pairs import PairFiles
-    from prefdelta.experiments.single.preference_pairs import pair_unit
+    from prefdelta.experiments.single.preference_pairs import pair_unit, read_paired
 
     files = PairFiles(chosen, rejected, chosen_scores, rejected_scores)
     single(pair_unit(prompts, files, student, tuple(settings or ())), output, overwrite)
+    terminal().print(read_paired(output), soft_wrap=True)
 
 
 @app.command(name="import", cls=Command)

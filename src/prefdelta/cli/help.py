@@ -41,6 +41,7 @@ _OBJECTIVE = "options of the objective, such as beta (docs/training.md)"
 _DRAWN = "sampling.KEY: how answers are drawn for --scale agreement, as in sampling.max_new_tokens=256"
 _RECIPE = "every key of a recipe by its full name, as seeds=[0,1]"
 _METHOD = "an option of a merge method: `prefdelta methods NAME` lists them"
+_COUNT = "prompts.count [all]"
 _MODEL = "dtype, thinking, revision and other keys of a model (docs/reference/recipe-keys.md#model)"
 
 REFERENCES = {
@@ -53,9 +54,11 @@ REFERENCES = {
     "view": Reference("viewer.md"),
     "verify": Reference("trust.md"),
     "index": Reference("search.md"),
-    "sample": Reference("sampling.md", ("Sampling", "prompts=Prompts"), (f"source.KEY: {_MODEL}",)),
-    "score": Reference("pairs.md", ("Scoring", "prompts=Prompts"), ("responses.system",)),
-    "pair": Reference("pairs.md", ("Pairing", "Filters", "prompts=Prompts"), ("chosen.system and rejected.system",)),
+    "sample": Reference("sampling.md", ("Sampling", "prompts=Prompts"), (_COUNT, f"source.KEY: {_MODEL}")),
+    "score": Reference("pairs.md", ("Scoring", "prompts=Prompts"), (_COUNT, "responses.system")),
+    "pair": Reference(
+        "pairs.md", ("Pairing", "Filters", "prompts=Prompts"), (_COUNT, "chosen.system and rejected.system")
+    ),
     "import": Reference("pairs.md"),
     "export": Reference("pairs.md"),
     "train": Reference("training.md", ("Training",), (_OBJECTIVE, f"student.KEY: {_MODEL}"), without=("together",)),

@@ -21,6 +21,7 @@ from prefdelta.recipe import Benchmark, Filters, ModelRef, Pairing, Questions
 PAIRS = "pairs.jsonl"
 HELD_OUT = "held_out.jsonl"
 DROPPED = "dropped.jsonl"
+COUNTS = "counts.json"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,6 @@ def write_pairs(
             work / DROPPED, ({"reason": reason, "pair": pair} for reason, those in dropped.items() for pair in those)
         )
     write_rows(work / PAIRS, pairs)
-    write_json(work / "counts.json", counts)
+    write_json(work / COUNTS, counts)
     card = data_card(pairs, counts, about, preferred=preferred_by(pairing))
     (work / "README.md").write_text(card, encoding="utf-8")

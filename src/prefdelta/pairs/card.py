@@ -43,6 +43,11 @@ def preferred_by(pairing: Pairing) -> str:
     return _PREFERRED.get(rule, f"the answer that the rule {one_line(rule)} prefers") + agreed
 
 
+def dropped_reasons(dropped: Mapping[str, int]) -> list[str]:
+    """How many pairs or items were dropped for each reason, as ``3 × identical answers``."""
+    return [f"{count} × {_told(reason)}" for reason, count in dropped.items() if count]
+
+
 def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any], *, preferred: str = BY_ORDER) -> str:
     """The card, in Markdown.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from prefdelta.core.records import Sample, read_rows
 from prefdelta.evaluation.judges.answering import write_answers
 from prefdelta.experiments.answers import write_responses, write_scores
 from prefdelta.experiments.checking import checked
@@ -13,7 +14,7 @@ from prefdelta.experiments.room import check_questions
 from prefdelta.experiments.single.settings import load_prompts, prompts_from, section, served_or_loaded
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import RunContext, Unit
-from prefdelta.generation.responses import load_answers
+from prefdelta.generation.responses import RESPONSES, load_answers
 from prefdelta.recipe import ModelRef, Sampling, Scoring, Search, configure, settings_mapping
 
 
@@ -40,6 +41,14 @@ def sample_unit(model: str, prompts: str, corpus: str | None, server: str | None
         reads=[prompts, *([corpus] if corpus else [])],
         build=build,
     )
+
+
+def read_sampled(folder: Path) -> str:
+    """What a sampling came to, in one line."""
+    samples = read_rows(folder / RESPONSES, Sample)
+    told = f"{len(samples)} answers of {sum(sample.tokens for sample in samples) / len(samples):.0f} tokens on average"
+    cut = sum(sample.finish == "length" for sample in samples)
+    return told + (f"; {cut} were cut off: raise max_new_tokens if they should end." if cut else ".")
 
 
 def score_unit(prompts: str, responses: Path, settings: Sequence[str]) -> Unit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.identity import file_externals, portable
-from prefdelta.experiments.preference_pairs import PairFiles, write_pairs
+from prefdelta.experiments.preference_pairs import COUNTS, PairFiles, write_pairs
 from prefdelta.experiments.single.settings import load_prompts, prompts_from, section
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import Unit
+from prefdelta.pairs.card import dropped_reasons
 from prefdelta.recipe import Filters, ModelRef, Pairing, configure, settings_mapping
 
 
@@ -64,3 +66,11 @@ def pair_unit(prompts: str, files: PairFiles, student: str | None, settings: Seq
             student=ref,
         ),
     )
+
+
+def read_paired(folder: Path) -> str:
+    """What became of the prompts, in one line."""
+    counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+    reasons = dropped_reasons(counts["dropped"])
+    left_out = f"; left out: {', '.join(reasons)}" if reasons else ""
+    return f"{counts['pairs']} pairs of {counts['items']} prompts{left_out}. {folder / 'README.md'} describes them."

@@ -68,15 +68,20 @@ def verdicts(path: Path, system: str | None) -> list[Score]:
 def _of_system(path: Path, system: str | None) -> list[tuple[dict[str, Any], str]]:
     rows = load(path)
     known = systems(rows)
+    if system is None:
+        raise PrefdeltaError(
+            f"{path} has solutions of several systems: {', '.join(known)}; name one, in a recipe by system, in a "
+            "command by --set chosen.system=NAME, rejected.system=NAME or responses.system=NAME."
+        )
     if system not in known:
-        raise PrefdeltaError(f"{path} has no solutions of the system {system!r}; {did_you_mean(str(system), known)}")
+        raise PrefdeltaError(f"{path} has no solutions of the system {system!r}; {did_you_mean(system, known)}")
     for number, row in enumerate(rows, 1):
-        found = row.get(str(system))
+        found = row.get(system)
         if not isinstance(found, dict) or not isinstance(found.get("solution"), str) or "is_correct" not in found:
             raise PrefdeltaError(f"{path}, row {number}: no graded solution of {system!r}.")
         if not isinstance(found["is_correct"], bool):
             raise PrefdeltaError(f"{path}, row {number}: is_correct is {str(found['is_correct'])[:40]!r}, no verdict.")
-    return [(row, str(system)) for row in rows]
+    return [(row, system) for row in rows]
 
 
 def _id(row: dict[str, Any]) -> str:
