@@ -65,6 +65,12 @@ def journal(root: Path, event: str) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["event"] == event]
 
 
+def deaf_to_interrupts(process: str) -> bool:
+    """Whether a process blocks or ignores SIGINT, which a terminal sends to a run and all that it started."""
+    signals = dict(line.split(":\t") for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return any(int(signals[kind], 16) >> (signal.SIGINT - 1) & 1 for kind in ("SigBlk", "SigIgn"))
+
+
 def test_a_run_that_is_told_to_end_does_so_with_its_workers_and_others_leave_the_bytes_of_a_sequence(
     recipe: Recipe, sequence: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -73,10 +79,13 @@ def test_a_run_that_is_told_to_end_does_so_with_its_workers_and_others_leave_the
     # A process and workers as a user has them, which import and unpickle all anew.
     command = [sys.executable, "-m", "prefdelta", "run", tmp_path / "recipe.yaml", "-o", root, "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    children: dict[str, bool] = {}
     while not list(root.glob("search/responses/*/manifest.json")):  # before any worker imports what trains
         assert process.poll() is None
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            children.setdefault(child, deaf_to_interrupts(child))
         time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert all(children.values()), "an interrupt would reach a worker before it is ready"
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
     assert (process.returncode, told.splitlines()[-1]) == (128 + signal.SIGTERM, INTERRUPTED)

@@ -95,6 +95,7 @@ class RemoteStore(Store):
                 yield
             finally:
                 with suppress(PrefdeltaError):  # it is here, and the next run brings it there
+                    self._check_lease()
                     self._gather_journal()
                 self._token = None
 
@@ -201,7 +202,6 @@ class RemoteStore(Store):
 
     def _has(self, name: str, content: str) -> bool:
         """Whether the copy on this machine holds an artifact of that content."""
-        recover(self.place(name))
         manifest = read_manifest(self.place(name))
         return manifest is not None and manifest["content"] == content
 
@@ -211,6 +211,7 @@ class RemoteStore(Store):
         files: Mapping[str, str] = manifest["files"]
         _check_names(f"{self.shown}/{name}", files)
         with _alone(self.root):
+            recover(target)  # only here, where no other process is about to publish it
             if self._has(name, manifest["content"]) and not damage(target):
                 return []  # another task of this machine was faster
             open_working(target, f"fetched {manifest['content']}", resume=True)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
@@ -98,7 +99,13 @@ class Processes(Executor):
         here, there = context.Pipe()
         arguments = (there, self._recipe, self._store, device, torch.get_num_threads())
         process = context.Process(target=_work, args=arguments, daemon=True)
-        process.start()
+        resource_tracker.ensure_running()  # now, as that unblocks interrupts
+        # Blocked in the worker for good, from its first instruction: this process is interrupted, and ends its workers.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()
         worker = _Process(process, here, lane)
         self._processes.append(worker)
@@ -128,7 +135,6 @@ def _work(pipe: Connection, recipe: BaseRecipe, store: Store, device: str | None
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     torch.set_num_threads(threads)  # results on a CPU depend on it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends its workers
     signal.signal(signal.SIGTERM, _interrupt)
     warn_in_words()
     threading.Thread(target=_end_with_parent, daemon=True).start()

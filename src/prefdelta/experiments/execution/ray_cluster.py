@@ -8,7 +8,9 @@ scheduler decides.
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -20,7 +22,7 @@ import torch
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.progress import warn_in_words
 from prefdelta.core.store import Artifact, Store
-from prefdelta.experiments.execution.scheduler import Came, Executor, Failed, Lost, News, Refused
+from prefdelta.experiments.execution.scheduler import Came, Executor, Failed, Lost, News, Refused, Told
 from prefdelta.experiments.unit import Unit
 from prefdelta.recipe import BaseRecipe, Resources
 
@@ -62,10 +64,11 @@ class RayCluster(Executor):
         self._address = address
         self._tasks: dict[Any, str] = {}  # reference -> unit
         self._remote: dict[Resources, Any] = {}  # what a unit needs -> the task that gets it
+        self._told: list[News] = []  # by this executor itself
         self._asked: Any = None  # the board, for what it has heard
 
     def __enter__(self) -> Self:
-        ray = self._ray
+        ray, at_sigterm = self._ray, signal.getsignal(signal.SIGTERM)
         try:
             quiet = {"include_dashboard": False} if self._address is None else {}
             ray.init(
@@ -75,12 +78,14 @@ class RayCluster(Executor):
             raise PrefdeltaError(
                 f"cannot reach a Ray cluster at {self._address or 'this machine'}: {str(error).splitlines()[0]}"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_sigterm)  # Ray's own would end the command without a word
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
         board = ray.remote(num_cpus=0, max_restarts=0)(_Board)
         self._board = board.options(scheduling_strategy=here).remote()
-        self._gpus = ray.cluster_resources().get("GPU", 0) > 0
+        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._head = _Head(ray.get_runtime_context().gcs_address)
         return self
 
@@ -116,6 +121,9 @@ class RayCluster(Executor):
                 max_calls=1 if needs.gpus else 0,
                 scheduling_strategy="SPREAD",
             )(_make)
+            if not any(_has(node, needs) for node in self._nodes):
+                told = f"no node of the Ray cluster has what {unit.name} needs ({needs.cpus} cores, {needs.gpus} GPUs)"
+                self._told.append(Told(unit.name, f"{told}: it waits for one (resources.{unit.stage})."))
         reference = self._remote[needs].remote(
             self._recipe, self._store, unit.name, dict(inputs), needs, torch.get_num_threads(), _versions(), self._board
         )
@@ -125,15 +133,16 @@ class RayCluster(Executor):
         if unit.shards:
             return Resources(gpus=0)  # what is left to do is to join them
         needs = self._recipe.resources.get(unit.stage, Resources())
-        given = 1 if self._gpus and unit.stage in _MODEL_STAGES else 0
+        given = 1 if unit.stage in _MODEL_STAGES and any(node.get("GPU") for node in self._nodes) else 0
         return needs if needs.gpus is not None else needs.model_copy(update={"gpus": given})
 
     def news(self) -> Iterator[News]:
         """What has happened; waits until there is something."""
         ray = self._ray
+        told, self._told = self._told, []
+        yield from told
         try:
             done, _ = ray.wait(list(self._tasks), num_returns=1, timeout=_POLL)
-            at_work = set(self._tasks.values())
             # Never waits for long: without a head an answer may not come at all.
             self._asked = self._asked or self._board.take.remote()
             answered, _ = ray.wait([self._asked], timeout=_GONE / 5)
@@ -142,7 +151,7 @@ class RayCluster(Executor):
         except ray.exceptions.RayError as error:
             raise _gone(type(error).__name__) from error
         self._head.check()
-        yield from (news for news in said if news.unit in at_work)
+        yield from said
         for task in done:
             name = self._tasks.pop(task)
             try:
@@ -151,6 +160,11 @@ class RayCluster(Executor):
                 yield _not_set_up(name, error)
             except ray.exceptions.RayError as error:
                 yield Lost(name, f"was lost ({type(error).__name__})")
+
+
+def _has(node: Mapping[str, float], needs: Resources) -> bool:
+    """Whether a unit can be made on a node with such resources."""
+    return node.get("CPU", 0) >= needs.cpus and node.get("GPU", 0) >= (needs.gpus or 0)
 
 
 class _Head:
