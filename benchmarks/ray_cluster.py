@@ -1,14 +1,18 @@
 """Run a small recipe on a Ray cluster whose workers, nodes and head are killed, and compare the bytes to a local run.
 
 ``python benchmarks/ray_cluster.py`` starts a head and two nodes in a network namespace of its own, with the loopback
-device only, and writes ``benchmarks/results/ray_cluster.md``. It needs ``prefdelta[ray]``, Linux, and the right to make
-a namespace (``unshare --net --map-root-user``). ``--quick`` does the first three cases only.
+device only, and writes ``benchmarks/results/ray_cluster.md``. It needs ``prefdelta[ray,test]``, Linux, and the right to
+make namespaces (``unshare``). ``--quick`` does the first four cases only.
 
 - *undisturbed*: nothing is killed.
-- *interrupted*: the command is told to end (SIGINT) in a training; no task outlives it, and the same command goes on.
+- *interrupted*: the command is told to end (SIGINT) in a training, again (SIGTERM) in a validation, and is killed
+  (SIGKILL) in a test; no task outlives it, and the same command goes on.
 - *shards*: answers are drawn in three shards; a worker is killed in one, and that shard alone is made again.
+- *store*: the run is below a URL (a real S3 server of this machine where moto and s3fs are installed, else ``file://``),
+  and every node works in a copy of its own; a node that trains is killed, its copy is never looked at again, and a new
+  node joins.
 - *workers*: one worker process is killed (SIGKILL) in each stage that takes time.
-- *nodes*: a node with all its processes is killed in each such stage, and a new one joins.
+- *nodes*: a node that is at work is killed with all its processes in each such stage, and a new one joins.
 - *head*: the head is killed in each such stage; the run ends with one sentence, a new cluster starts, and the same
   command goes on.
 
@@ -18,7 +22,6 @@ Every case must leave the bytes of the local run, its journal aside, which says 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -29,45 +32,31 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
+import psutil
+import pytest
 
-RESULTS = Path(__file__).parent / "results" / "ray_cluster.md"
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from object_stores import HAS_S3, address  # noqa: E402  they lie with the tests
+from prefdelta.core.remote.store import RemoteStore  # noqa: E402
+from whole_runs import hashes  # noqa: E402
+
+RESULTS = HERE / "results" / "ray_cluster.md"
+RECIPE = HERE.parent / "recipes" / "cluster" / "try.yaml"
 SHARDS = ("resources.responses.shards=3",)
 OF_THE_RECIPE = ("recipe.json", "run.json", "report.html")
 """The files that hold the recipe, or its hash: it says how many shards there are."""
 STAGES = ("responses", "adapters", "validation", "test")
-RECIPE: dict[str, Any] = {
-    "name": "cluster",
-    "student": "micro:student",
-    "controls": [],
-    "evaluate_weak": False,
-    "domains": {
-        "search": {
-            "prompts": {"source": "micro:search", "count": 96},
-            "sampling": {"temperature": 1.0, "max_new_tokens": 24, "batch_size": 8},
-            "search": {"corpus": "micro:corpus", "top_k": 1, "max_turns": 4},
-            "deltas": [
-                {"name": name, "weak": f"micro:{name}-weak", "weaker": f"micro:{name}-weaker"}
-                for name in ("ash", "elm")
-            ],
-            "training": {
-                "beta": 0.5,
-                "learning_rate": 1e-3,
-                "batch_size": 8,
-                "max_length": 256,
-                "checkpoint_steps": 2,
-                "lora": {"r": 4, "alpha": 8},
-            },
-            "benchmarks": [
-                {"name": "lookup", "questions": {"source": "micro:lookup"}, "validation": 64, "test": 64},
-            ],
-        }
-    },
-    "merge": {"methods": ["average", "gam"], "scales": [1.0, 2.0]},
-}
+ENDINGS = ((signal.SIGINT, 130, "adapters"), (signal.SIGTERM, 143, "validation"), (signal.SIGKILL, -9, "test"))
+"""How the command is ended, its exit code then, and the stage that is at work."""
+
+ALONE = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--map-root-user")
+"""Begins a command in namespaces of its own: no process of it outlives this one."""
 
 
 def refusal() -> str | None:
@@ -76,107 +65,132 @@ def refusal() -> str | None:
         return "Ray is not installed (pip install 'prefdelta[ray]')"
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         return "there is no unshare or no ip command"
-    if subprocess.run(["unshare", "--net", "--map-root-user", "true"], capture_output=True, check=False).returncode:
-        return "network namespaces are not allowed here"
+    if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
+        return "namespaces are not allowed here"
     return None
 
 
-def contents(root: Path) -> dict[str, str]:
-    """The hash of every file of a run but its journal and lock."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name not in ("journal.jsonl", ".lock") and ".cache" not in path.parts
-    }
-
-
-def journal(root: Path) -> list[dict[str, Any]]:
-    whole = (root / "journal.jsonl").read_text().rpartition("\n")[0]  # a line may be in the making
-    return [json.loads(line) for line in whole.splitlines()]
-
-
 class Case:
-    """One run in a folder of its own on a cluster of its own."""
+    """One run on a cluster of its own.
 
-    def __init__(self, folder: Path, name: str, settings: Sequence[str] = ()) -> None:
-        from ray.cluster_utils import Cluster
+    Args:
+        folder: of all cases; the run is in ``folder / name``, and the copy of a store that a node works in is in
+            ``folder / name-NUMBER``.
+        name: of the case.
+        settings: of the recipe.
+        url: the store to run on, if not in the folder.
+    """
 
-        self.name = name
-        self.settings = settings
+    def __init__(self, folder: Path, name: str, settings: Sequence[str] = (), url: str = "") -> None:
+        self.folder, self.name, self.settings, self.url = folder, name, settings, url
         self.root = folder / name
-        self.recipe = folder / "recipe.yaml"
-        self._make = lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self.copies = 0
         self.start()
 
     def start(self) -> None:
-        self.cluster = self._make()
-        self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
-        self.cluster.wait_for_nodes()
+        """Start a head and two nodes; again where Ray gives one up, as on a busy machine after half a minute."""
+        from ray.cluster_utils import Cluster
+
+        for last in (False, False, True):
+            self.here = self.cache()
+            self.nodes: list[Any] = []
+            head = {"num_cpus": 1, "include_dashboard": False, "env_vars": self.here}
+            try:
+                self.cluster = Cluster(initialize_head=True, head_node_args=head)
+                self.join()
+                self.join()
+                return self.cluster.wait_for_nodes(300)
+            except Exception:
+                if last:
+                    raise
+
+    def join(self) -> None:
+        """Another node joins."""
+        self.nodes.append(self.cluster.add_node(num_cpus=1, env_vars=self.cache()))
+
+    def cache(self) -> dict[str, str]:
+        """What names a node's folder for copies of stores, another each time."""
+        self.copies += 1
+        return {"PREFDELTA_CACHE": str(self.folder / f"{self.name}-{self.copies}")}
 
     def run(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "prefdelta", "run", str(self.recipe), "-o", str(self.root)]
+        command = [sys.executable, "-m", "prefdelta", "run", str(RECIPE), "-o", self.url or str(self.root)]
         command += ["--executor", f"ray:{self.cluster.address}"]
         command += [word for setting in self.settings for word in ("--set", setting)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        environment = {**os.environ, **self.here}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def at_work(self, process: subprocess.Popen[str], stage: str) -> bool:
         """Wait until a unit of the stage is being made; false if the run ends first."""
+        places = f"{self.name}-*/runs/*" if self.url else self.name
         while process.poll() is None:
-            begun = (self.root.glob(f"{where}search/{stage}/**/.*.partial") for where in ("", ".shards/"))
+            begun = (self.folder.glob(f"{places}/{where}search/{stage}/**/.*.partial") for where in ("", ".shards/"))
             if any(map(list, begun)):
                 time.sleep(0.3)
                 return True
             time.sleep(0.02)
         return False
 
+    def told(self, event: str) -> list[str]:
+        """The units of which this machine's journal tells so."""
+        place = (Path(self.here["PREFDELTA_CACHE"]) / "runs", "*") if self.url else (self.folder, self.name)
+        text = "".join(path.read_text() for path in place[0].glob(f"{place[1]}/journal.jsonl"))
+        whole = text.rpartition("\n")[0].splitlines()  # a line may be in the making
+        return [entry["artifact"] for entry in map(json.loads, whole) if entry["event"] == event]
 
-def built_in(case: Case) -> list[str]:
-    return [entry["artifact"] for entry in journal(case.root) if entry["event"] == "built"]
-
-
-def lost_in(case: Case) -> list[str]:
-    return [entry["artifact"] for entry in journal(case.root) if entry["event"] == "lost"]
-
-
-def workers() -> list[int]:
-    """The processes that are making a unit."""
-    found = subprocess.run(["pgrep", "-f", "^ray::_make"], capture_output=True, text=True, check=False).stdout
-    return [int(pid) for pid in found.split()]
+    def workers(self) -> list[psutil.Process]:
+        """The processes of this cluster that are making a unit."""
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if process.cmdline()[:1] == ["ray::_make"]:
+                    found.append(process)
+        return found
 
 
 def kill_worker(case: Case) -> None:
-    for pid in workers()[:1]:
-        os.kill(pid, signal.SIGKILL)
+    for worker in case.workers()[:1]:
+        worker.kill()
 
 
-def disturbed(case: Case, disturb: Callable[[], None]) -> tuple[int, str]:
-    """A run with something killed in each stage that takes time; returns its exit code and last line."""
-    process = case.run()
-    for stage in STAGES:
-        if case.at_work(process, stage):
-            disturb()
-    _, told = process.communicate(timeout=600)
-    return process.returncode, (told.splitlines() or [""])[-1]
+def disturbed(disturb: Callable[[Case], None]) -> Callable[[Case], str]:
+    """A case in which something is killed in each stage that takes time."""
+
+    def work(case: Case) -> str:
+        process = case.run()
+        for stage in STAGES:
+            if case.at_work(process, stage):
+                disturb(case)
+        finished(process)
+        return ""
+
+    return work
+
+
+def finished(process: subprocess.Popen[str], code: int = 0) -> str:
+    """The last line of a command that ends so."""
+    _, told = process.communicate(timeout=1200)
+    if process.returncode != code:
+        raise SystemExit(f"exit code {process.returncode}: {told}")
+    return (told.splitlines() or [""])[-1]
 
 
 def interrupted(case: Case) -> str:
-    """End the command in a training, see that its tasks are gone, and run it again; returns what it said."""
-    process = case.run()
-    if not case.at_work(process, "adapters"):
-        raise SystemExit("the run ended before a training began")
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=600)
-    if process.returncode != 130:
-        raise SystemExit(f"exit code {process.returncode}: {told}")
-    deadline = time.monotonic() + 30
-    while workers():
-        if time.monotonic() > deadline:
-            raise SystemExit("a task outlives the command")
-        time.sleep(0.2)
-    code, again = disturbed(case, lambda: None)
-    if code:
-        raise SystemExit(again)
-    return told.splitlines()[-1]
+    """End the command in three ways, see that its tasks are gone, and run it again; returns what it said."""
+    said = []
+    for number, code, stage in ENDINGS:
+        process = case.run()
+        if not case.at_work(process, stage):
+            raise SystemExit(f"the run ended before {stage} began")
+        process.send_signal(number)
+        said.append(finished(process, code))
+        deadline = time.monotonic() + 30
+        while case.workers():
+            if time.monotonic() > deadline:
+                raise SystemExit("a task outlives the command")
+            time.sleep(0.2)
+    finished(case.run())
+    return "; ".join(dict.fromkeys(filter(None, said)))
 
 
 def in_shards(case: Case) -> str:
@@ -184,58 +198,75 @@ def in_shards(case: Case) -> str:
     process = case.run()
 
     def lost() -> set[str]:
-        return {name for name in lost_in(case) if name.startswith(".shards/")}  # units of other stages run beside them
+        return {name for name in case.told("lost") if name.startswith(".shards/")}  # others run beside them
 
     while case.at_work(process, "responses") and not lost():
         kill_worker(case)
         time.sleep(2)
-    _, told = process.communicate(timeout=600)
-    if process.returncode:
-        raise SystemExit(told)
-    shards = {name for name in built_in(case) if name.startswith(".shards/")}
+    finished(process)
+    shards = {name for name in case.told("built") if name.startswith(".shards/")}
     if len(shards) != 12 or not lost() or not shards.issuperset(lost()):
         raise SystemExit(f"of the shards {sorted(shards)} these were lost: {sorted(lost())}")
     return ""
 
 
+def on_a_store(case: Case) -> str:
+    """Kill a node that trains until a unit is lost; then bring all to the case's folder."""
+    process = case.run()
+    while case.at_work(process, "adapters") and not case.told("lost"):
+        lose_a_node(case)
+        time.sleep(2)
+    finished(process)
+    if not case.told("lost"):
+        raise SystemExit("no unit was lost")
+    RemoteStore(case.url, case.folder / "look").download(case.root)
+    return ""
+
+
 def lose_a_node(case: Case) -> None:
-    case.cluster.remove_node(case.nodes.pop(0), allow_graceful=False)
-    case.nodes.append(case.cluster.add_node(num_cpus=1))
+    """Kill a node, one that is at work if there is any, with all its processes; another one joins."""
+    parents = {worker.ppid() for worker in case.workers() if worker.is_running()}
+    busy = [node for node in case.nodes if node.all_processes["raylet"][0].process.pid in parents]
+    node = (busy or case.nodes)[0]
+    case.nodes.remove(node)
+    case.cluster.remove_node(node, allow_graceful=False)
+    case.join()
 
 
-def without_head(case: Case) -> list[str]:
-    """Lose the head in each stage, start another cluster and run again; returns what each ended run said."""
+def without_head(case: Case) -> str:
+    """Lose the head in each stage, start another cluster and run again; returns what the ended runs said."""
     said = []
     for stage in STAGES:
         process = case.run()
-        if case.at_work(process, stage):
-            case.cluster.head_node.kill_gcs_server()
-            case.cluster.head_node.kill_raylet()
-        _, told = process.communicate(timeout=600)
-        said.append((told.splitlines() or [""])[-1])
-        if process.returncode == 0:
-            raise SystemExit(f"the run did not notice that the head died in {stage}")
+        if not case.at_work(process, stage):
+            raise SystemExit(f"the run ended before {stage} began")
+        case.cluster.head_node.kill_gcs_server()
+        case.cluster.head_node.kill_raylet()
+        killed = time.monotonic()
+        said.append(f"{finished(process, 2)} ({time.monotonic() - killed:.0f} s)")
         case.cluster.shutdown()
         case.start()
-    process = case.run()
-    _, told = process.communicate(timeout=600)
-    if process.returncode:
-        raise SystemExit(told)
-    return said
+    finished(case.run())
+    return "; ".join(said)
 
 
 def inside(folder: Path, report: Path, quick: bool) -> None:
     """What runs in the namespace."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    local = [sys.executable, "-m", "prefdelta", "run", str(folder / "recipe.yaml"), "-o", str(folder / "local")]
+    local = [sys.executable, "-m", "prefdelta", "run", str(RECIPE), "-o", str(folder / "local")]
     started = time.time()
     subprocess.run(local, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    expected = contents(folder / "local")
-    rows = [("local", "", time.time() - started, 0, 0, "")]
+    expected = hashes(folder / "local")
+    rows: list[tuple[object, ...]] = []
 
-    def measure(name: str, work: Callable[[Case], str], settings: Sequence[str] = ()) -> None:
-        case = Case(folder, name, settings)
+    def row(name: str, same: str, seconds: float, *others: object) -> None:
+        rows.append((name, same, f"{seconds:.0f}", f"{os.getloadavg()[0]:.0f}", *others))
+        print(rows[-1], flush=True)
+
+    row("local", "", time.time() - started, "", "", "")
+
+    def measure(name: str, work: Callable[[Case], str], settings: Sequence[str] = (), url: str = "") -> None:
+        case = Case(folder, name, settings, url)
         started = time.time()
         try:
             said = work(case)
@@ -245,32 +276,25 @@ def inside(folder: Path, report: Path, quick: bool) -> None:
         left_out = OF_THE_RECIPE if settings else ()
         ours, theirs = (
             {path: found for path, found in each.items() if path not in left_out}
-            for each in (contents(case.root), expected)
+            for each in (hashes(case.root), expected)
         )
         if ours != theirs:
             raise SystemExit(f"{name}: other bytes than the local run's")
-        built = built_in(case)
-        rows.append((name, "same", seconds, len(lost_in(case)), len(built) - len(set(built)), said))
-        print(rows[-1], flush=True)
+        built = case.told("built")
+        row(name, "same", seconds, len(case.told("lost")), len(built) - len(set(built)), said)
 
-    def whole(disturb: Callable[[Case], None]) -> Callable[[Case], str]:
-        def work(case: Case) -> str:
-            code, told = disturbed(case, lambda: disturb(case))
-            if code:
-                raise SystemExit(told)
-            return ""
-
-        return work
-
-    measure("undisturbed", whole(lambda case: None))
+    measure("undisturbed", disturbed(lambda case: None))
     measure("interrupted", interrupted)
     measure("shards", in_shards, SHARDS)
+    with pytest.MonkeyPatch.context() as patch:
+        measure("store", on_a_store, url=address("s3" if HAS_S3 else "file", folder, patch))
     if not quick:
-        measure("workers", whole(kill_worker))
-        measure("nodes", whole(lose_a_node))
-        measure("head", lambda case: "; ".join(sorted(set(without_head(case)))))
-    lines = [f"| {n} | {b} | {s:.0f} | {lost} | {twice} | {said} |" for n, b, s, lost, twice, said in rows]
-    report.write_text(TEXT.format(machine=machine(), rows="\n".join(lines)))
+        measure("workers", disturbed(kill_worker))
+        measure("nodes", disturbed(lose_a_node))
+        measure("head", without_head)
+    lines = [f"| {' | '.join(map(str, each))} |" for each in rows]
+    store = "a real S3 server (moto)" if HAS_S3 else "a folder (`file://`)"
+    report.write_text(TEXT.format(machine=machine(), store=store, rows="\n".join(lines)))
 
 
 TEXT = """# A recipe on a Ray cluster that loses workers, nodes and its head
@@ -278,13 +302,14 @@ TEXT = """# A recipe on a Ray cluster that loses workers, nodes and its head
 Rerun: `python benchmarks/ray_cluster.py`. {machine}
 
 A head and two nodes of one core each, in one network namespace with the loopback device only. In every stage that takes
-time (responses, adapters, validation, test) one worker, or one node (which may just have been idle), or the head was
-killed. `bytes`: every file of the
-run against those of the run without Ray, the journal aside. `lost`: units whose worker was lost, and that were handed
-out again. `twice`: units that were finished more than once.
+time (responses, adapters, validation, test) one worker, or one node that was at work, or the head was killed. In
+`interrupted` the command was ended by SIGINT, SIGTERM and SIGKILL. In `store` the run is on {store}, each node
+works in a copy of its own, and a node that trains is killed. `bytes`: every file of the run against those of the run
+without Ray, the journal aside. `load`: of the machine when the case ended (the last minute's), other work included.
+`lost`: units whose worker was lost, and that were handed out again. `twice`: units that were finished more than once.
 
-| case | bytes | seconds | lost | twice | what the ended runs said |
-|---|---|---|---|---|---|
+| case | bytes | seconds | load | lost | twice | what the ended runs said |
+|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -314,8 +339,9 @@ def main() -> None:
         raise SystemExit(f"no cluster can be had here: {why}.")
     # Ray's sockets want short paths, and its token a home of its own.
     with tempfile.TemporaryDirectory(prefix="pd", dir="/tmp") as folder:
-        environment = {**os.environ, "HOME": folder, "TMPDIR": folder, "RAY_memory_monitor_refresh_ms": "0"}
-        command = ["unshare", "--net", "--map-root-user", sys.executable, __file__, "--inside", folder]
+        environment = {**os.environ, "HOME": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
+        environment |= {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0"}
+        command = [*ALONE, sys.executable, __file__, "--inside", folder]
         command += ["--output", str(arguments.output.resolve()), *(["--quick"] if arguments.quick else [])]
         raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
 

@@ -7,16 +7,19 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --exclusive
 #SBATCH --time=24:00:00
+#SBATCH --signal=TERM@60
 set -euo pipefail
 
 source "$HOME/prefdelta/.venv/bin/activate"                 # <- where `pip install 'prefdelta[ray]'` was done
 export PREFDELTA_VLLM_PYTHON="$HOME/vllm/bin/python"        # <- where `pip install vllm` was done
 RECIPE=recipes/pda-reasoning-qwen3-8b.yaml RUN=runs/pda-reasoning  # <-
 
-# When the job's time is up or a node fails, the same sbatch command goes on where the run was.
+# When the job's time is up, it is cancelled or a node fails, the same sbatch command goes on where the run was.
 export RAY_USAGE_STATS_ENABLED=0
 HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
+# Slurm ends `ray symmetric-run` before it has stopped what it started, and the next job refuses to start beside that.
+alone='trap "ray stop --force >/dev/null" EXIT; ray stop --force >/dev/null; "$@"'
+srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" bash -c "$alone" - \
   ray symmetric-run --address "$HEAD:6379" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
   prefdelta run "$RECIPE" -o "$RUN" --executor "ray:$HEAD:6379" \
     --set resources.responses.shards=8 --set resources.test.shards=8
