@@ -15,7 +15,8 @@ export PREFDELTA_VLLM_PYTHON="$HOME/vllm/bin/python"        # <- where `pip inst
 RECIPE=recipes/pda-reasoning-qwen3-8b.yaml RUN=runs/pda-reasoning  # <-
 
 # When the job's time is up, it is cancelled or a node fails, the same sbatch command goes on where the run was.
-export RAY_USAGE_STATS_ENABLED=0
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
+ray get-auth-token --generate >/dev/null  # in ~/.ray, which all nodes see; one that is there stays
 HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 # Slurm ends `ray symmetric-run` before it has stopped what it started, and the next job refuses to start beside that.
 alone='trap "ray stop --force >/dev/null" EXIT; ray stop --force >/dev/null; "$@"'

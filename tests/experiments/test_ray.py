@@ -27,7 +27,9 @@ def test_a_cluster_leaves_the_bytes_of_a_local_run(tmp_path: Path) -> None:
         pytest.skip(ended.stderr)
     assert ended.returncode == 0, ended.stderr[-2000:]
     rows = [line.split(" | ") for line in report.read_text().splitlines() if line.startswith("| ")]
-    assert [row[1] for row in rows if row[0] in ("| undisturbed", "| interrupted", "| shards")] == ["same"] * 3
+    assert {row[0]: row[1] for row in rows[2:]} == {  # after the head of the table and the local run
+        f"| {case}": "same" for case in ("undisturbed", "interrupted", "shards", "store")
+    }
 
 
 @pytest.mark.skipif(HAS_RAY, reason="Ray is installed")

@@ -62,10 +62,11 @@ def build(
             overwrite=overwrite,
         )
     except BaseException as error:
-        event = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        known = {} if isinstance(error, PrefdeltaError) else {"traceback": "".join(traceback.format_exception(error))}
+        ended = not isinstance(error, Exception)  # by Ctrl-C, or by a signal that this worker got
+        event, known = "interrupted" if ended else "failed", ended or isinstance(error, PrefdeltaError)
+        more = {} if known else {"traceback": "".join(traceback.format_exception(error))}
         with suppress(OSError):  # a full disk may be why it failed
-            store.log(event=event, artifact=name, error=f"{type(error).__name__}: {error}", **known)
+            store.log(event=event, artifact=name, error=f"{type(error).__name__}: {error}", **more)
         raise
 
 

@@ -76,7 +76,8 @@ class RayCluster(Executor):
             )
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise PrefdeltaError(
-                f"cannot reach a Ray cluster at {self._address or 'this machine'}: {str(error).splitlines()[0]}"
+                f"cannot reach a Ray cluster at {self._address or 'this machine'}: {str(error).splitlines()[0]}; start "
+                "it, and where it wants a token, copy its head's ~/.ray/auth_token here."
             ) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, at_sigterm)  # Ray's own would end the command without a word
