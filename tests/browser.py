@@ -41,6 +41,7 @@ class Page:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
+        self._call("Performance.enable", timeDomain="threadTicks")
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
@@ -107,6 +108,14 @@ class Page:
                     return value
                 assert time.monotonic() < end, f"never true: {script}\n{self.run('document.body?.innerText')}"
             time.sleep(0.03)
+
+    def worked(self) -> float:
+        """Seconds of processor time that the page's main thread has taken; other work on the machine adds nothing."""
+        return next(
+            float(metric["value"])
+            for metric in self._call("Performance.getMetrics")["metrics"]
+            if metric["name"] == "TaskDuration"
+        )
 
     def press(self, key: str) -> None:
         """Press and release a key, as a user does."""

@@ -53,6 +53,8 @@ def test_a_minimal_recipe_gets_defaults_and_absolute_paths(tmp_path: Path) -> No
         ({"kind": "agregation"}, "unknown kind 'agregation'; did you mean 'aggregation'?"),
         ({"kind": ["aggregation"]}, "unknown kind"),
         ({"studnet": "x"}, "unknown key 'studnet'; did you mean 'student'?"),
+        ({"training": {"beta": 1}}, "unknown key 'training'; it belongs under 'domains.NAME'."),
+        ({"domains": {"d": {"merge": {}}}}, "unknown key 'domains.d.merge'; it belongs at the top."),
         ({"merge": {"scale": [1]}}, "unknown key 'merge.scale'; did you mean 'scales'?"),
         ({"merge": {"scales": [2.0]}}, "scales must contain 1.0"),
         ({"seeds": []}, "seeds"),

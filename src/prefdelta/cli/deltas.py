@@ -81,4 +81,4 @@ def evaluate(
     benchmark = {"items": items, "scorer": scorer, "count": count, "data": data}
     unit = evaluate_unit(model, server, benchmark, adapter, scale, seed, search, tuple(settings or ()))
     single(unit, output, overwrite)
-    terminal().print(read_score(output), highlight=False)
+    terminal().print(read_score(output), highlight=False, soft_wrap=True)

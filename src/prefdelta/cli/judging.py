@@ -14,7 +14,9 @@ from prefdelta.cli.options import Output, Overwrite
 judge = typer.Typer(help="Let a judge model compare or grade answers.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(judge, name="judge")
 
-AnswersFile = Annotated[Path, typer.Argument(help="The model's answers: a file or a folder with records.jsonl.")]
+AnswersFile = Annotated[
+    Path, typer.Argument(help="The model's answers: a file, or a folder that answer, evaluate or sample wrote.")
+]
 Baseline = Annotated[Path, typer.Argument(help="The baseline's answers to the same questions.")]
 Questions = Annotated[Path, typer.Option(help="The questions, JSON Lines.")]
 Where = Annotated[str, typer.Option("--judge", help="A URL such as http://localhost:8000/v1, or a local model.")]

