@@ -116,6 +116,28 @@ def test_published_answers_are_scored_and_paired(sources: dict[str, tuple[Path, 
     assert len(read_rows(tmp_path / "alpaca" / "pairs.jsonl", Pair)) == 3
 
 
+def test_files_of_ours_that_were_changed_since_are_not_read(
+    sources: dict[str, tuple[Path, list[str]]], tmp_path: Path
+) -> None:
+    file = sources["gsm8k"][0]
+    systems = ["--set", "chosen.system=large", "--set", "rejected.system=small"]
+    for system in ("large", "small"):
+        asked = ["--set", "scorer=final-number", "--set", f"responses.system={system}"]
+        _run("score", file, file, "-o", tmp_path / system, *asked)
+    scores = [tmp_path / system / "scores.jsonl" for system in ("large", "small")]
+    words = ["pair", file, file, file, "--set", "rule=score", *systems]
+    words += ["--chosen-scores", scores[0], "--rejected-scores", scores[1]]
+    _run(*words, "-o", tmp_path / "pairs")
+    pairs = tmp_path / "pairs" / "pairs.jsonl"
+    scores[1].write_text(scores[1].read_text().replace("0.0", "1.0", 1))
+    pairs.write_text(pairs.read_text().replace("He has 1", "He has 7", 1))
+    training = ["train", pairs, "--student", "micro:student", "--set", "batch_size=3", "--set", "warmup_ratio=0"]
+    for command in (words, training, ["export", pairs]):
+        with pytest.raises(PrefdeltaError, match=r"(scores|pairs)\.jsonl was changed after it was written"):
+            _run(*command, "-o", tmp_path / "out.jsonl")
+        assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_what_cannot_be_read_is_told_with_the_setting_that_reads_it(
     sources: dict[str, tuple[Path, list[str]]], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.manifests import check_as_written
 from prefdelta.core.outputs import check_file, check_output, staged_folder, write_output
 from prefdelta.core.records import Pair, alike, read_some, to_json
 from prefdelta.pairs.layouts import FORMS, convert
@@ -71,6 +72,7 @@ def export_pairs(source: Path, output: Path, *, form: Form = "conversational", o
     whole = output.suffix in (".jsonl", ".parquet")
     (check_file if whole else check_output)(output, inputs=[source], overwrite=overwrite)
     pairs = read_some(source, Pair)
+    check_as_written(source)
     rows = [to_trl(pair, form) for pair in pairs]
     if output.suffix == ".jsonl":
         content = "".join(to_json(row) + "\n" for row in rows)

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from prefdelta.core.files import expanded
+from prefdelta.core.manifests import check_as_written
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.outputs import check_output, locked
 from prefdelta.core.progress import Display
@@ -66,9 +68,12 @@ def run_single(unit: Unit, output: Path, console: Console, *, overwrite: bool = 
 
     Raises:
         PrefdeltaError: ``output`` may not be replaced (:func:`prefdelta.core.outputs.check_output`), another process
-            is making it, or the unit refuses its input.
+            is making it, the unit refuses its input, or a file that it reads is ours and was changed since.
     """
     check_output(output, inputs=unit.reads, overwrite=True)
+    for place in unit.reads:
+        if os.path.isfile(path := expanded(place)):
+            check_as_written(path)
     with locked(output), Display(console) as display:
         display.start(output.name)
         store = Store(output.parent, journal=False, told=display.tell)
