@@ -1,9 +1,10 @@
-"""Run the two suites that need no Hub, and keep their tables.
+"""Run the suites that need no Hub, and keep their tables.
 
 ``python benchmarks/suites.py --data FOLDER`` runs ``recipes/suite-vision.yaml`` on ``FOLDER/vision`` and
 ``recipes/suite-nli.yaml`` on ``FOLDER``, or goes on with runs that are there already, and writes
 ``benchmarks/results/suite-vision.md`` and ``suite-nli.md`` and the pictures of their preference sweeps. Each page ends
 with what entropy, the objective of the learned merges, says about accuracy on the same validation items.
+``--suites suite-nli-minilm --set backbone.model=FOLDER`` does the same over a real encoder.
 """
 
 from __future__ import annotations
@@ -41,23 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     parser.add_argument("--suites", nargs="+", default=["suite-vision", "suite-nli"])
+    parser.add_argument("--set", action="append", default=[], dest="changes", help="a key of the recipes, KEY=VALUE")
     parser.add_argument("--note", default="", help="a sentence on the state of the machine")
     options = parser.parse_args(arguments)
     for name in options.suites:
         root = options.data / "vision" if name == "suite-vision" else options.data
-        recipe = load_recipe(ROOT / "recipes" / f"{name}.yaml", (f"data={root.resolve()}",))
+        recipe = load_recipe(ROOT / "recipes" / f"{name}.yaml", (f"data={root.resolve()}", *options.changes))
         assert isinstance(recipe, SuiteRecipe)
         run = options.runs / name
         run_recipe(recipe, run)
         page = (run / "results.md").read_text(encoding="utf-8")
-        text = f"{page}\n{entropy_section(recipe, run)}\n{how(name, run, options.note)}"
+        keys = "".join(f" --set {change.partition('=')[0]}=…" for change in options.changes)
+        text = f"{page}\n{entropy_section(recipe, run)}\n{how(name + keys, run, options.note)}"
         (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
         if recipe.preference is not None:
             (ROOT / "docs" / f"{name}-preference.svg").write_bytes((run / "preference.svg").read_bytes())
 
 
-def how(name: str, run: Path, note: str) -> str:
-    """Where and how it was measured."""
+def how(suite: str, run: Path, note: str) -> str:
+    """Where and how it was measured; ``suite`` is what follows ``--suites``."""
     entries = [json.loads(line) for line in (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
     built = {entry["artifact"]: entry for entry in entries if entry["event"] == "built"}
     stages: dict[str, float] = {}
@@ -67,7 +70,7 @@ def how(name: str, run: Path, note: str) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         "## How it was measured\n\n"
-        f"Rerun: `python benchmarks/suites.py --data FOLDER --suites {name}`.\n\n"
+        f"Rerun: `python benchmarks/suites.py --data FOLDER --suites {suite}`.\n\n"
         f"Machine: {os.cpu_count()} cores, {memory:.0f} GiB; {platform.system()} {platform.machine()}, Python "
         f"{platform.python_version()}, PyTorch {torch.__version__}, {torch.get_num_threads()} thread. {note}\n\n"
         f"Wall minutes by stage, {sum(stages.values()) / 60:.0f} in all (a stage that was killed counts from its last "

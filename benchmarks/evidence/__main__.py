@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from evidence.claims import claims
-from evidence.deltas import adapters, family_models, trained
+from evidence.deltas import adapters, model, trained
 from evidence.figures import figures
 from evidence.held_out import HeldOut
 from evidence.measure import Bench, measured
@@ -33,9 +33,8 @@ def rows(root: Path, plan: Plan, parts: Sequence[str], console: Console) -> Iter
     for part in parts:
         for step in steps(plan, part):
             run = trained(root, step.deltas, console)
-            models = family_models(root, step.deltas.family)
-            student = "micro:student" if models == "micro" else f"{models}/student"
-            held_out = HeldOut(root, step.deltas.family, models, plan.prompts)
+            student = model(root, step.deltas.family, "student")
+            held_out = HeldOut(root, step.deltas.family, plan.prompts)
             for cell in step.cells:
                 place = (cell.family, cell.domain)
                 if place not in benches:

@@ -34,6 +34,8 @@ def claims(rows: Sequence[Row]) -> dict[str, Any]:
         "regret_alone": _regret([row for row in parts["baselines"] if len(row["cell"]["members"]) == 1]),
         "lengths": _lengths(parts["seeds"], parts["lengths"]),
         "number": _number(parts["baselines"], parts["number"], parts["seeds"]),
+        "many": _number([], [row for row in parts["many"] if not _alike(row)], []),
+        "alike": _number([], [row for row in parts["many"] if _alike(row)], []),
         "harmful": _harmful(parts["seeds"], parts["harmful"]),
         "sharpening": sharpening(SHARPENING.read_text(encoding="utf-8")),
     }
@@ -200,7 +202,10 @@ _SAME = ("domain", "method", "seed", "members")
 
 
 def _number(baselines: Sequence[Row], number: Sequence[Row], seeds: Sequence[Row]) -> dict[str, Any]:
-    """By domain and method: number of deltas -> the mean over sets of that size, λ by agreement."""
+    """By domain and method: number of deltas -> the mean over sets of that size, λ by agreement.
+
+    Larger sets also have their difference to the sets of four that they hold, one as an observation of its own.
+    """
     if not number:
         return {}
     first = number[0]["cell"]["seed"]
@@ -222,8 +227,22 @@ def _number(baselines: Sequence[Row], number: Sequence[Row], seeds: Sequence[Row
                 "+".join(row["cell"]["members"]): round(score(row["tests"]["agreement"]), 1) for row in same
             }
             entry |= {"sets": len(same), "scales": [row["chosen"]["agreement"] for row in same]}
+            fours = [(row, four) for row in same for four in by_size[4] if _holds(row, four)] if size > 4 else []
+            if fours:
+                larger, smaller = ([row["tests"]["agreement"] for row in rows] for rows in zip(*fours, strict=True))
+                entry["over four"] = over_seeds(larger, smaller)
             found.setdefault(domain, {}).setdefault(method, {})[str(size)] = entry
     return found
+
+
+def _holds(row: Row, other: Row) -> bool:
+    return set(other["cell"]["members"]) <= set(row["cell"]["members"])
+
+
+def _alike(row: Row) -> bool:
+    """Whether several deltas are merged that teach the same, by weak models of different families."""
+    members = row["cell"]["members"]
+    return len(members) > 1 and len({name.partition("-")[0] for name in members}) == 1
 
 
 def _harmful(seeds: Sequence[Row], harmful: Sequence[Row]) -> dict[str, Any]:

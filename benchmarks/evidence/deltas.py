@@ -34,6 +34,8 @@ class Deltas:
         reversed: whether the same deltas are also trained on reversed labels, with the first seed.
         rank: of the adapters.
         domains: which of the demo's.
+        sources: families whose weak models teach the one student, each with four deltas; none but the student's own
+            if empty.
     """
 
     family: str
@@ -44,27 +46,29 @@ class Deltas:
     reversed: bool = False
     rank: int = 8
     domains: tuple[str, ...] = ("reasoning", "search")
+    sources: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
         """Runs of one family, length and rank share a folder, and with it their answers and pairs."""
-        return f"{self.family}-x{self.epochs:g}-r{self.rank}-p{self.prompts}"
+        return f"{self.taught_by}-x{self.epochs:g}-r{self.rank}-p{self.prompts}"
 
-    def recipe(self, models: str) -> dict[str, Any]:
+    @property
+    def taught_by(self) -> str:
+        """The families whose weak models wrote the pairs."""
+        return "+".join(self.sources) or self.family
+
+    def recipe(self, root: Path) -> dict[str, Any]:
         """The demo's recipe with these deltas, and next to nothing measured of them.
 
         Args:
-            models: ``micro``, or the folder of the family's models.
+            root: where the models of other families are.
         """
-
-        def model(name: str) -> str:
-            return f"micro:{name}" if models == "micro" else str(Path(models).resolve() / name)
-
         recipe: dict[str, Any] = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
         del recipe["x-shared"]
         recipe |= {
             "name": "evidence",
-            "student": model("student"),
+            "student": model(root, self.family, "student"),
             "seeds": list(self.seeds),
             "baselines": list(self.baselines),
             "controls": ["reversed"] if self.reversed else [],
@@ -76,17 +80,36 @@ class Deltas:
         for domain in recipe["domains"].values():
             domain["prompts"]["count"] = self.prompts
             domain["training"] |= {"lora": {"r": self.rank, "alpha": 2 * self.rank}, "epochs": self.epochs}
-            for delta in domain["deltas"]:
-                delta |= {side: model(f"{delta['name']}-{side}") for side in ("weak", "weaker")}
+            names = [delta["name"] for delta in domain["deltas"]]
+            members = [member(name, source) for source in self.sources or ("",) for name in names]
+            domain["deltas"] = [
+                {"name": name}
+                | {
+                    side: {"path": path, "name": f"{name}-{side}"}
+                    for side, path in weak_models(root, self.family, name).items()
+                }
+                for name in members
+            ]
             for benchmark in domain["benchmarks"]:
                 benchmark |= {"validation": 8, "test": 8}
         return recipe
 
 
-def family_models(root: Path, family: str) -> str:
-    """Where a family's models are; those of another than the shipped one are trained, once."""
+def member(name: str, source: str) -> str:
+    """What the delta of a weak model is called: its own name in the student's family, with the ``source`` in others."""
+    return f"{name}-{source}" if source else name
+
+
+def weak_models(root: Path, family: str, delta: str) -> dict[str, str]:
+    """The two models behind a delta (see :func:`member`) whose student is of ``family``."""
+    name, _, source = delta.partition("-")
+    return {side: model(root, source or family, f"{name}-{side}") for side in ("weak", "weaker")}
+
+
+def model(root: Path, family: str, name: str) -> str:
+    """A family's model; those of another family than the shipped one are trained first, once."""
     if family == SHIPPED:
-        return "micro"
+        return f"micro:{name}"
     from micro_family.train import train_family  # here, as nothing else needs the scripts on the path
 
     folder, working = root / "families" / family, root / "families" / f".{family}"
@@ -94,7 +117,7 @@ def family_models(root: Path, family: str) -> str:
         shutil.rmtree(working, ignore_errors=True)
         train_family(working, int(family))
         working.rename(folder)
-    return str(folder)
+    return str(folder.resolve() / name)
 
 
 def trained(root: Path, deltas: Deltas, console: Console) -> Path:
@@ -102,15 +125,15 @@ def trained(root: Path, deltas: Deltas, console: Console) -> Path:
 
     Answers and pairs do not depend on how long is trained, so those of the family's first run are copied.
     """
-    models = family_models(root, deltas.family)
+    recipe = deltas.recipe(root)
     run = root / "deltas" / deltas.folder
-    donors = sorted(other for other in run.parent.glob(f"{deltas.family}-*-p{deltas.prompts}") if other != run)
+    donors = sorted(other for other in run.parent.glob(f"{deltas.taught_by}-*-p{deltas.prompts}") if other != run)
     if donors and not run.exists():
-        for domain in deltas.recipe(models)["domains"]:
+        for domain in recipe["domains"]:
             for made in ("prompts", "responses", "pairs"):
                 shutil.copytree(donors[0] / domain / made, run / domain / made)
         shutil.copyfile(donors[0] / RUN, run / RUN)
-    run_recipe(configure_recipe(deltas.recipe(models), origin="evidence"), run, console=console)
+    run_recipe(configure_recipe(recipe, origin="evidence"), run, console=console)
     return run
 
 

@@ -30,8 +30,9 @@ def figures(results: Mapping[str, Any]) -> dict[str, str]:
             drawn["evidence-regret"] = [*drawn["evidence-regret"], _regret("Single deltas", found["regret_alone"])]
     if "lengths" in found:
         drawn["evidence-lengths"] = [_lengths(domain, numbers) for domain, numbers in found["lengths"].items()]
-    if "number" in found:
-        drawn["evidence-number"] = [_number(domain, numbers) for domain, numbers in found["number"].items()]
+    for claim in ("number", "many"):
+        if claim in found:
+            drawn[f"evidence-{claim}"] = [_number(domain, numbers) for domain, numbers in found[claim].items()]
     if "harmful" in found:
         drawn["evidence-harmful"] = [_harmful(domain, numbers) for domain, numbers in found["harmful"].items()]
     return {name: picture(panels) for name, panels in drawn.items()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from evidence.deltas import weak_models
 from evidence.measure import SAMPLING, Bench
 from prefdelta import micro
 from prefdelta.adapters import Adapter
@@ -30,14 +31,13 @@ class HeldOut:
 
     Args:
         root: the folder.
-        family: what the family is called.
-        models: ``micro``, or the folder of its models.
+        family: of the student.
         prompts: how many questions were trained on; the next ones are asked.
     """
 
-    def __init__(self, root: Path, family: str, models: str, prompts: int) -> None:
+    def __init__(self, root: Path, family: str, prompts: int) -> None:
+        self._root, self._family = root, family
         self._folder = root / "held-out" / f"{family}-p{prompts}"
-        self._models = models
         self._prompts = prompts
         self._kept = ResumableRows(self._folder / f"own-scales{ROWS}")
 
@@ -65,7 +65,8 @@ class HeldOut:
         if not file.exists():
             asked = micro.items(bench.domain, split="train", count=self._prompts + QUESTIONS)[self._prompts :]
             items = bench.search.dressed(asked) if bench.search is not None else asked
-            weak, weaker = (self._answers(f"{delta}-{side}", items, bench) for side in ("weak", "weaker"))
+            models = weak_models(self._root, self._family, delta)
+            weak, weaker = (self._answers(models[side], items, bench) for side in ("weak", "weaker"))
             pairs, _ = make_pairs(items, weak, weaker, Filters())
             working = file.with_suffix(".partial")
             working.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,5 @@ class HeldOut:
         return read_rows(file, Pair)
 
     def _answers(self, model: str, items: Sequence[Item], bench: Bench) -> list[Sample]:
-        path = f"micro:{model}" if self._models == "micro" else str(Path(self._models) / model)
-        sampler = TransformersSampler(load(ModelRef(path=path)), SAMPLING[bench.domain], bench.search)
+        sampler = TransformersSampler(load(ModelRef(path=model)), SAMPLING[bench.domain], bench.search)
         return sampler.sample(requests_for(items, 0))

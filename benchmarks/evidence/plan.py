@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from evidence.deltas import SHIPPED, Deltas
+from evidence.deltas import SHIPPED, Deltas, member
 from evidence.measure import METHODS, TASKS, Cell, Sizes
 
 FOUR = ("ash", "birch", "cedar", "elm")
@@ -28,6 +28,7 @@ class Plan:
         harmful: whether a delta trained on reversed labels joins the merges.
         families: offsets of other families, whose models are trained first.
         family_seeds: their training seeds.
+        sources: four families whose weak models all teach the shipped student, so that there are 16 deltas to merge.
         domains: of the demo.
     """
 
@@ -41,6 +42,7 @@ class Plan:
     harmful: bool
     families: tuple[int, ...] = ()
     family_seeds: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
     domains: tuple[str, ...] = tuple(TASKS)
     baselines: tuple[str, ...] = ()
 
@@ -67,6 +69,7 @@ PLANS = {
         harmful=True,
         families=(200, 300, 400),
         family_seeds=(10,),
+        sources=(SHIPPED, "200", "300", "400"),
     ),
     "full": Plan(
         sizes=Sizes(100, 500),
@@ -79,10 +82,11 @@ PLANS = {
         harmful=True,
         families=(200, 300, 400),
         family_seeds=(10, 11),
+        sources=(SHIPPED, "200", "300", "400"),
         baselines=("joint", "sequential"),
     ),
 }
-PARTS = ("seeds", "baselines", "number", "lengths", "harmful", "families")
+PARTS = ("seeds", "baselines", "number", "lengths", "harmful", "families", "many")
 """In the order in which they are measured."""
 
 
@@ -130,3 +134,13 @@ def steps(plan: Plan, part: str) -> Iterator[Step]:
                 for domain in plan.domains
             )
             yield Step(deltas(family, plan.family_seeds), made)
+    elif part == "many" and plan.sources:
+        every = [member(name, source) for source in plan.sources for name in FOUR]
+        merged = ((size, plan.methods) for size in (4, 8, 16))
+        for size, methods in ((1, ("average",)), (2, plan.few), *merged):
+            for start in range(0, len(every), size):
+                made = cells(first, tuple(every[start : start + size]), methods)
+                yield Step(deltas(SHIPPED, (first,), sources=plan.sources), made)
+        for name in FOUR:  # what several families teach of the same
+            alike = tuple(member(name, source) for source in plan.sources)
+            yield Step(deltas(SHIPPED, (first,), sources=plan.sources), cells(first, alike, plan.few))

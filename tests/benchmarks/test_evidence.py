@@ -16,7 +16,7 @@ from evidence.claims import claims, lost, sharpening
 from evidence.figures import figures
 from evidence.intervals import over_groups, over_seeds
 from evidence.measure import Bench, Sizes
-from evidence.plan import PLANS, Plan, steps
+from evidence.plan import PARTS, PLANS, Plan, steps
 from rich.console import Console
 
 ROOT = Path(__file__).parents[2]
@@ -93,8 +93,7 @@ def test_the_page_on_sharpening_is_read_as_it_is_written() -> None:
 
 def test_the_full_plan_has_every_cell_of_the_shipped_one() -> None:
     def cells(size: str) -> set[str]:
-        parts = ("seeds", "baselines", "number", "lengths", "harmful", "families")
-        return {cell.name for part in parts for step in steps(PLANS[size], part) for cell in step.cells}
+        return {cell.name for part in PARTS for step in steps(PLANS[size], part) for cell in step.cells}
 
     assert cells("shipped") <= cells("full")
 
@@ -112,10 +111,11 @@ def numbers(value: Any) -> Iterator[float]:
 
 def test_every_number_of_the_page_was_measured() -> None:
     results = ROOT / "benchmarks" / "results"
-    measured, families = (
-        json.loads((results / name).read_text(encoding="utf-8")) for name in ("evidence.json", "evidence-families.json")
+    measured, *others = (
+        json.loads((results / f"evidence{part}.json").read_text(encoding="utf-8"))
+        for part in ("", "-families", "-many")
     )
-    known = {spelled for number in numbers([measured, families]) for spelled in (f"{abs(number):.1f}", f"{number:g}")}
+    known = {spelled for number in numbers([measured, *others]) for spelled in (f"{abs(number):.1f}", f"{number:g}")}
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     told = re.findall(r"(?<![\w.])\d+\.\d(?![\d.])", page)
     assert len(told) > 40
