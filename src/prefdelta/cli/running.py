@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,10 @@ from prefdelta.cli.options import Cache, Output, Settings
 from prefdelta.core.progress import terminal
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from prefdelta.experiments.gpus import Gpu
+    from prefdelta.experiments.unit import Unit
     from prefdelta.recipe import BaseRecipe
 
 Workers = Annotated[
@@ -82,10 +87,16 @@ def run(
         str | None,
         typer.Option(help="With --dry-run, show hours and cost on a GPU: h100, a100, l40s, … or a YAML file of yours."),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="With --dry-run, measure on this machine, in a minute, how fast the student is there."
+        ),
+    ] = False,
     cache: Cache = None,
 ) -> None:
     """Run a recipe from prompts to report. Run it again to continue after an interruption."""
-    _run(recipe, output, tuple(settings or ()), dry_run, workers, executor, gpu, cache)
+    _run(recipe, output, tuple(settings or ()), dry_run, workers, executor, gpu, measure, cache)
 
 
 def _run(
@@ -96,15 +107,17 @@ def _run(
     workers: int = 1,
     executor: str = "local",
     gpu: str | None = None,
+    measure: bool = False,
     cache: Path | None = None,
 ) -> None:
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.recipe import load_recipe
 
-    if gpu is not None and not dry_run:
-        raise PrefdeltaError("--gpu tells what a run would cost and runs nothing; give it with --dry-run.")
+    if (gpu is not None or measure) and not dry_run:
+        option = "--measure" if measure else "--gpu"
+        raise PrefdeltaError(f"{option} tells what a run would cost and runs nothing; give it with --dry-run.")
     # A mistake in the recipe is told before torch is loaded.
-    _run_recipe(load_recipe(recipe_file, settings), output, dry_run, workers, executor, gpu, cache)
+    _run_recipe(load_recipe(recipe_file, settings), output, dry_run, workers, executor, gpu, measure, cache)
 
 
 def _run_recipe(
@@ -114,6 +127,7 @@ def _run_recipe(
     workers: int = 1,
     executor: str = "local",
     gpu: str | None = None,
+    measure: bool = False,
     cache: Path | None = None,
 ) -> None:
     from prefdelta.cli.outcome import print_outcome
@@ -133,11 +147,29 @@ def _run_recipe(
         check_room(recipe)
         check_tests(recipe)
         console.print(plan.table())
-        if gpu is not None:
-            console.print(cost_table(gpu, gpu_named(gpu), plan.units, plan.memory))
+        known = gpu_named(gpu) if gpu is not None else None
+        if measure:
+            known = _measured(plan.units, gpu, known, console)
+        if known is not None:
+            console.print(cost_table(gpu or "this machine", known, plan.units, plan.memory))
         return
     report = run_recipe(recipe, root, console=console, workers=workers, executor=executor, cache=cache)
     print_outcome(recipe, report, console, open_run(root, cache).shown)
+
+
+def _measured(units: Sequence[Unit], name: str | None, gpu: Gpu | None, console: Console) -> Gpu:
+    """The GPU with measured shares, which are printed, or this machine as one."""
+    from prefdelta.experiments.speed import measure, trained_model
+
+    ref, longest = trained_model(units)
+    console.print(f"measuring {ref.path} for a minute …")
+    speed = measure(ref, longest)
+    if gpu is None:
+        return speed.machine()
+    found = speed.shares(gpu, name or "")
+    shares = (f"{key}: {getattr(found, key):.2g}" for key in ("training", "reading", "writing"))
+    console.print(f"measured, for a file of your own (--gpu FILE): {', '.join(shares)}")
+    return found
 
 
 @app.command(cls=Command)

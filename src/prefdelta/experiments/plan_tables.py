@@ -114,7 +114,7 @@ def cost_table(name: str, gpu: Gpu, units: Sequence[Unit], needs: Sequence[Train
     longest = max(stages, key=lambda stage: stages[stage].likely)
     lines = [
         f"longest stage: {longest}, {stages[longest].likely / every.likely:.0%} of the hours.",
-        f"assumed: answers take {gpu.filled:.0%} of the tokens that they may (at most: all of them), "
+        f"counted with: answers take {gpu.filled:.0%} of the tokens that they may (at most: all of them), "
         f"{gpu.training:.0%} of {gpu.tflops:g} TFLOPS in training, {gpu.reading:.0%} in reading, {gpu.writing:.0%} of "
         f"{gpu.bandwidth:g} TB/s in writing. Not counted: downloads, and pairs and merges, which need no GPU.",
     ]
