@@ -94,6 +94,7 @@ def test_ctrl_c_ends_it(at_work: Path, tmp_path: Path) -> None:
     said = tmp_path / "said"
 
     def work() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind it ignores the signal
         sys.argv = ["prefdelta", "view", str(at_work), "--live"]
         with said.open("w", buffering=1) as sys.stdout:
             main()
