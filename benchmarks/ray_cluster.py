@@ -338,6 +338,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    # What a shell starts behind it ignores SIGINT, and so would the runs that are to be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.inside:
         inside(arguments.inside, arguments.output, arguments.quick)
         return
