@@ -46,7 +46,8 @@ def sample_unit(model: str, prompts: str, corpus: str | None, server: str | None
 def read_sampled(folder: Path) -> str:
     """What a sampling came to, in one line."""
     samples = read_rows(folder / RESPONSES, Sample)
-    told = f"{len(samples)} answers of {sum(sample.tokens for sample in samples) / len(samples):.0f} tokens on average"
+    tokens = sum(sample.tokens for sample in samples) / max(1, len(samples))  # all may have been declined
+    told = f"{len(samples)} answers of {tokens:.0f} tokens on average"
     cut = sum(sample.finish == "length" for sample in samples)
     return told + (f"; {cut} were cut off: raise max_new_tokens if they should end." if cut else ".")
 
