@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
@@ -15,7 +16,7 @@ from prefdelta.experiments.gpus import Gpu
 from prefdelta.experiments.hours import seconds
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.load import Passed, Text
-from prefdelta.experiments.speed import Speed, measure, trained_model
+from prefdelta.experiments.speed import Speed, measure, tokens_per_second, trained_model
 from prefdelta.recipe import ModelRef, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -38,6 +39,20 @@ def test_what_vllm_writes_is_not_measured() -> None:
     assert found.writing is None
     with pytest.raises(PrefdeltaError, match="name this machine's GPU with --gpu"):
         found.machine()
+
+
+def test_a_batch_that_does_not_fit_ends_the_growth() -> None:
+    tried: list[tuple[int, int]] = []
+
+    def work(rows: int, length: int) -> None:
+        tried.append((rows, length))
+        if rows * length > 512:
+            raise torch.OutOfMemoryError
+
+    assert tokens_per_second(work, 256, 5.0) > 0
+    assert tried[-1] == (4, 256)
+    with pytest.raises(PrefdeltaError, match="does not fit in the memory"):
+        tokens_per_second(lambda rows, length: work(rows, 1024), 256, 5.0)
 
 
 def test_shares_are_of_the_peaks_and_never_above_them() -> None:

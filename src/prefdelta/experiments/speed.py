@@ -25,6 +25,7 @@ from prefdelta.experiments.gpus import Gpu
 from prefdelta.experiments.load import Passed
 from prefdelta.experiments.unit import Unit
 from prefdelta.recipe import Lora, ModelRef
+from prefdelta.training.checks import restored_generators
 from prefdelta.training.logprobs import CausalLM, token_logprobs
 from prefdelta.training.lora import attach
 
@@ -112,8 +113,9 @@ def measure(ref: ModelRef, longest: int, seconds: float = SECONDS) -> Speed:
         with torch.no_grad():
             float(_logprob(loaded.model, rows, length))
 
-    reading = _tokens_per_second(read, longest, seconds)
-    model = attach(loaded.model, Lora(), ref, init_seed=0)
+    reading = tokens_per_second(read, longest, seconds)
+    with restored_generators():
+        model = attach(loaded.model, Lora(), ref, init_seed=0)
     model.train()
 
     def train(rows: int, length: int) -> None:
@@ -122,18 +124,27 @@ def measure(ref: ModelRef, longest: int, seconds: float = SECONDS) -> Speed:
         model.zero_grad()
         float(loss.detach())
 
-    training = _tokens_per_second(train, longest, seconds)
+    training = tokens_per_second(train, longest, seconds)
     return Speed(2 * size.parameters * reading, 4 * size.parameters * training, written)
 
 
-def _tokens_per_second(work: Callable[[int, int], None], longest: int, seconds: float) -> float:
-    """Of batches that grow to ``longest`` tokens a row, then to more rows, while there is time: those of the last."""
+def tokens_per_second(work: Callable[[int, int], None], longest: int, seconds: float) -> float:
+    """Of batches that grow to ``longest`` tokens a row, then to more rows, while time and memory allow: of the last.
+
+    Raises:
+        PrefdeltaError: not even the smallest batch fits in the device's memory.
+    """
     rows, length = 1, min(_LEAST, longest)
     began = time.monotonic()
-    spent = done = 0.0
+    spent = done = reached = 0.0
     while True:
         start = time.monotonic()
-        work(rows, length)
+        try:
+            work(rows, length)
+        except torch.OutOfMemoryError as error:
+            if not reached:
+                raise PrefdeltaError("--measure: the model does not fit in the memory of this device.") from error
+            return reached
         took = time.monotonic() - start
         spent, done = spent + took, done + rows * length
         left = seconds - (time.monotonic() - began)
@@ -141,7 +152,7 @@ def _tokens_per_second(work: Callable[[int, int], None], longest: int, seconds: 
             return done / spent
         if left > 4 * took and (length < longest or rows < _ROWS):
             rows, length = (rows, min(2 * length, longest)) if length < longest else (2 * rows, length)
-            spent = done = 0.0
+            reached, spent, done = done / spent, 0.0, 0.0
 
 
 def _logprob(model: CausalLM, rows: int, length: int) -> Tensor:
