@@ -145,10 +145,15 @@ def _seconds(journal: Path) -> dict[str, float]:
     return found
 
 
+def thinned(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A log's lines, so few of them that a curve has no more points than can be seen; the first and last are kept."""
+    return [*lines[:-1][:: -(-len(lines) // _MOST) or 1], *lines[-1:]]
+
+
 def _training(name: str, log: Path) -> TrainingView:
     whole = log.read_text(encoding="utf-8").rpartition("\n")[0]  # what follows the last newline is being written
     lines = [json.loads(line) for line in whole.splitlines()]
-    lines = lines[:: -(-len(lines) // _MOST) or 1]
+    lines = thinned(lines)
     metrics = {key: [line.get(key) for line in lines] for key in _CURVES if any(key in line for line in lines)}
     return TrainingView(name, [int(line.get("step", place + 1)) for place, line in enumerate(lines)], metrics)
 

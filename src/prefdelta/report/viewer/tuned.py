@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefdelta.core.jsonl import read_objects
-from prefdelta.merging.learned.report import LearningReport
+from prefdelta.merging.learned.report import LOG, LearningReport
 from prefdelta.merging.tuning.record import Tried, TuningRecord
 from prefdelta.report.viewer.commands import command_of
+from prefdelta.report.viewer.process import thinned
 from prefdelta.report.viewer.view import Cell, Chart, Curve, RunView, TableView
 
-_LOG = "learning.jsonl"
 _MEASURES = {"labels": "score %", "agreement": "information", "pairs": "minus the mean loss"}
 
 
@@ -104,12 +104,10 @@ def _scale(trial: Tried) -> str:
 
 def learned_view(root: Path, results: LearningReport) -> RunView:
     """The folder of ``prefdelta learn``: the objectives over the steps."""
-    lines = [line for _, line in read_objects(root / _LOG)]
-    names = [task.name for task in results.tasks]
-    lines = lines[:: -(-len(lines) // 400) or 1]
+    lines = thinned([line for _, line in read_objects(root / LOG)])
     curves = [
-        Curve(name, "merge", None, [[float(place), line["objectives"][name]] for place, line in enumerate(lines, 1)])
-        for name in names
+        Curve(task.name, "merge", None, [[float(line["step"]), line["objectives"][task.name]] for line in lines])
+        for task in results.tasks
     ]
     rows: list[Sequence[Cell]] = [
         [
