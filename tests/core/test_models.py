@@ -13,6 +13,7 @@ import torch
 
 from lora_fixtures import save_lora
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.model_files import fingerprint
 from prefdelta.core.models import load, load_weights, parameter_count
 from prefdelta.core.reference import ModelRef
 from prefdelta.merging.baking import apply_adapter
@@ -141,3 +142,15 @@ def test_a_count_of_parameters_is_one_sentence_too(folders: Path, tmp_path: Path
     configure(hidden_size="x")(tmp_path / "model")
     with pytest.raises(PrefdeltaError, match=r"cannot load the model .*hidden_size"):
         parameter_count(ModelRef(path=str(tmp_path / "model")))
+
+
+def test_what_a_download_hides_beside_a_model_is_no_part_of_it(folders: Path, tmp_path: Path) -> None:
+    plain, fetched, other = (ModelRef(path=str(tmp_path / name)) for name in ("plain", "fetched", "other"))
+    for ref in (plain, fetched, other):
+        shutil.copytree(folders / "single", ref.path)
+    hidden = Path(fetched.path, ".cache", "huggingface", "download", "config.json.metadata")
+    hidden.parent.mkdir(parents=True)
+    hidden.write_text("1764529384.1")
+    (Path(other.path) / "more" / "weights").mkdir(parents=True)
+    (Path(other.path) / "more" / "weights" / "w.bin").write_bytes(b"w")
+    assert fingerprint(plain) == fingerprint(fetched) != fingerprint(other)

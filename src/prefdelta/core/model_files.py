@@ -41,5 +41,7 @@ def fingerprint(ref: ModelRef) -> str:
     folder = local_folder(ref)
     if folder is None:
         return digest({"hub": ref.path, "revision": ref.revision})
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return digest({str(path.relative_to(folder)): file_digest(path) for path in files})
+    # What is hidden (.git, the .cache of a download) tells of this machine.
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    shown = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    return digest({str(name): file_digest(folder / name) for name in shown})
