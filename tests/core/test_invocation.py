@@ -20,6 +20,7 @@ from prefdelta.core.store import Store
         ("evaluate micro:student micro:chain -o out --overwrite", "evaluate micro:student micro:chain"),
         ("tune A B --output=out --scales 1,2", "tune A B --scales 1,2"),
         ("compare a b --json told.json", "compare a b"),
+        ("merge a b -o/home/me/out", "merge a b"),
         ("evaluate /home/me/model pairs:/data/of/me/held.jsonl", "evaluate model pairs:held.jsonl"),
         ("evaluate m q --set questions.source=/data/q.jsonl", "evaluate m q --set questions.source=q.jsonl"),
         ("judge arena a b --judge http://localhost:8000/v1", "judge arena a b --judge http://localhost:8000/v1"),

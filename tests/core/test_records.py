@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Record, Score, read_rows
+from prefdelta.core.records import Record, Sample, Score, read_rows
 
 RECORD = {"task": "t", "item": "i", "score": 1, "parsed": "x", "output": "x", "truncated": False, "tokens": 1}
 
@@ -42,6 +42,21 @@ def test_a_number_too_large_to_be_finite_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(RECORD).replace('"score": 1', '"score": 1e999') + "\n")
     with pytest.raises(PrefdeltaError, match=r"line 1: .*the number 1e999 is too large"):
         read_rows(path, Record)
+
+
+@pytest.mark.parametrize(
+    ("span", "finish", "message"),
+    [
+        ({"source": "user"}, "stop", "source is 'user', none of model, environment"),
+        ({"source": None}, "stop", "source is None, none of model, environment"),
+        ({}, "done", "finish is 'done', none of stop, length, unknown"),
+    ],
+)
+def test_a_word_that_has_no_meaning_is_refused(span: dict[str, Any], finish: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "responses.jsonl"
+    path.write_text(json.dumps({"item": "i", "spans": [{"text": "x", **span}], "finish": finish, "tokens": 1}) + "\n")
+    with pytest.raises(PrefdeltaError, match=message):
+        read_rows(path, Sample)
 
 
 def test_a_reward_may_be_any_finite_number(tmp_path: Path) -> None:

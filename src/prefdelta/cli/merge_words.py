@@ -79,6 +79,6 @@ def parse_rank(word: str) -> int | Literal["servable"] | None:
         return None
     if word == "servable":
         return "servable"
-    if word.isdigit():
+    if word.isdecimal():
         return int(word)
     raise PrefdeltaError(f"--rank {word!r} is neither a number nor exact nor servable.")

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 _given: ContextVar[tuple[str, ...]] = ContextVar("_given", default=())
 _OUTPUTS = ("-o", "--output", "--json")
-_WHOLE = ("-o=", "--output=", "--json=")
+_WHOLE = ("-o", "--output=", "--json=")
 _ABSOLUTE = re.compile(r"(^|[=:])(/(?!/).*)$", re.DOTALL)
 _ADDRESS = re.compile(r"(\b\w+://)([^\s/@]*@)?([^\s?#]*)([?#]\S*)?")
 

@@ -19,6 +19,7 @@ from prefdelta.core.jsonl import read_objects
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 Finish = Literal["stop", "length", "unknown"]
+Source = Literal["model", "environment"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Span:
     """
 
     text: str
-    source: Literal["model", "environment"] = "model"
+    source: Source = "model"
 
 
 @dataclass(frozen=True)
@@ -287,8 +288,6 @@ def row_from(value: Mapping[str, Any], kind: type[Row]) -> Row:
         fields.setdefault("finish", "unknown")
         fields.setdefault("tokens", 0)
         fields["spans"] = tuple(Span(**_checked(span, Span)) for span in fields["spans"])
-        if fields["finish"] not in get_args(Finish):
-            raise ValueError(f"finish is {fields['finish']!r}, none of {', '.join(get_args(Finish))}")
     elif kind in _RESPONSES:
         fields["prompt"] = _messages(fields["prompt"])
         fields.update({name: row_from(fields[name], Sample) for name in _RESPONSES[kind]})
@@ -306,6 +305,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "bool": (bool, "true or false"),
     "str | None": ((str, type(None)), "a text or null"),
 }
+_WORDS: dict[str, tuple[str, ...]] = {"Finish": get_args(Finish), "Source": get_args(Source)}
 
 
 def _checked(fields: Any, kind: type) -> Mapping[str, Any]:
@@ -317,6 +317,9 @@ def _checked(fields: Any, kind: type) -> Mapping[str, Any]:
             not isinstance(found, expected) or (isinstance(found, bool) and expected not in (bool, object))
         ):
             raise TypeError(f"{column.name!r} is {repr(found)[:60]}, not {told}")
+        words = _WORDS.get(str(column.type))
+        if words and found is not column and found not in words:
+            raise ValueError(f"{column.name} is {repr(found)[:60]}, none of {', '.join(words)}")
     return dict(fields)
 
 

@@ -271,8 +271,10 @@ class PreferenceSweep(Config):
 
     method: str = Field(description="What a learned method of the suite is called.")
     task: str = Field(description="The task whose preference ρ is swept.")
-    weights: tuple[float, ...] = Field(
-        default=(0.01, 0.125, 0.4, 0.7, 0.95), description="The values of ρ; the other tasks share the rest."
+    weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.01, 0.125, 0.4, 0.7, 0.95),
+        min_length=1,
+        description="The values of ρ; the other tasks share the rest.",
     )
 
 

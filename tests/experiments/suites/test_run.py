@@ -159,6 +159,8 @@ def test_the_plan_says_what_would_be_done(root: Path, tmp_path: Path) -> None:
         ({"unseen": ["none"]}, "unseen names 'none', which is no task"),
         ({"unseen": ["more", "sides"]}, "at least two tasks must be left"),
         ({"preference": {"method": "ties", "task": "sides"}}, "'ties' is no learned method"),
+        ({"preference": {"method": "tara-a", "task": "sides", "weights": [0.5, 1.5]}}, "less than or equal to 1"),
+        ({"preference": {"method": "tara-a", "task": "sides", "weights": []}}, "at least 1 item"),
         ({"methods": [{"name": "tees", "label": "x", "scales": [1, 2]}], "preference": None}, "did you mean 'ties'"),
         ({"methods": [{"learn": "tara-c", "label": "x", "scales": [1, 2]}], "preference": None}, "did you mean 'tara-"),
     ],
