@@ -52,6 +52,17 @@ def test_in_a_terminal_there_are_bars_and_no_lines() -> None:
     assert "10 of 10" not in shown
 
 
+def test_a_unit_does_not_begin_with_the_steps_of_the_one_before() -> None:
+    file = io.StringIO()
+    with Display(Console(file=file, force_terminal=True, width=60), clock=lambda: 0.0) as display:
+        display.start("first")
+        display.inner(3, 500)
+        display.start("second")
+    last = file.getvalue().rpartition("second")[2]
+    assert "0/?" in last
+    assert "500" not in last
+
+
 def test_our_warnings_are_one_line_and_those_for_developers_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warn_in_words()

@@ -98,7 +98,8 @@ class Display:
         """A unit begins."""
         while len(self._units) <= lane:
             self._units.append(self._progress.add_task("", total=None))
-        self._progress.reset(self._units[lane], description=name, total=None)
+        self._progress.reset(self._units[lane], description=name)
+        self._progress.tasks[self._units[lane]].total = None  # not that of the unit before
         self._names[lane] = name
 
     def inner(self, done: int, total: int, lane: int = 0) -> None:
