@@ -10,7 +10,18 @@ import pytest
 import yaml
 
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.recipe import Imported, ModelRef, Named, Recipe, Training, configure, load_recipe, settings_mapping
+from prefdelta.recipe import (
+    Imported,
+    ModelRef,
+    Named,
+    Recipe,
+    Server,
+    Training,
+    configure,
+    load_recipe,
+    settings_mapping,
+)
+from prefdelta.recipe.suite import HubSource, SuiteRecipe
 
 MINIMAL: dict[str, Any] = {
     "name": "small",
@@ -113,6 +124,29 @@ def test_a_setting_below_a_plain_model_keeps_its_path(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path.parent)  # a path that is typed is meant from where it is typed
     assert load(path, ["student.path=./other"]).student == ModelRef(path=str(tmp_path.parent / "other"))
     assert load(path, ["student=../other"]).student == ModelRef(path=str(tmp_path.parent.parent / "other"))
+
+
+def test_a_setting_below_a_plain_name_keeps_the_name(tmp_path: Path) -> None:
+    changed = {"training": {"objective": "ipo"}}
+    path = write(tmp_path, {**MINIMAL, "domains": {"d": {**MINIMAL["domains"]["d"], **changed}}})
+    found = load(path, ["domains.d.training.objective.options.beta=0.25"]).domains["d"].training.objective
+    assert found == Named(name="ipo", options={"beta": 0.25})
+
+
+def test_a_local_tokenizer_and_a_local_data_set_are_beside_the_recipe(tmp_path: Path) -> None:
+    weak = {"url": "http://localhost/v1", "model": "m", "tokenizer": "./tokens"}
+    delta = {**MINIMAL["domains"]["d"]["deltas"][0], "weak": weak}
+    path = write(tmp_path, {**MINIMAL, "domains": {"d": {**MINIMAL["domains"]["d"], "deltas": [delta]}}})
+    source = load(path).domains["d"].deltas[0].weak
+    assert isinstance(source, Server)
+    assert source.tokenizer == str(tmp_path / "tokens")
+    suite = Path(__file__).parents[2] / "recipes" / "suite-vision.yaml"
+    task = yaml.safe_load(suite.read_text())
+    task["tasks"][0]["source"] = {"dataset": "imagefolder", "data_dir": "./pets"}
+    read = load_recipe(write(tmp_path, task))
+    assert isinstance(read, SuiteRecipe)
+    assert isinstance(read.tasks[0].source, HubSource)
+    assert read.tasks[0].source.data_dir == str(tmp_path / "pets")
 
 
 def test_a_setting_below_a_plain_value_is_refused(tmp_path: Path) -> None:

@@ -68,7 +68,11 @@ def settings_mapping(settings: Sequence[str]) -> dict[str, Any]:
     return raw
 
 
-_SHORT = {"student": "path", "model": "path", "weak": "path", "weaker": "path", "lm_eval": "task"}
+_SHORT = {
+    **dict.fromkeys(("student", "model", "weak", "weaker"), "path"),
+    "lm_eval": "task",
+    **dict.fromkeys(("objective", "rule", "scorer", "protocol", "retriever"), "name"),
+}
 """Keys under which a plain string stands for a mapping with this key."""
 
 
@@ -106,6 +110,8 @@ _PATH_KEYS = (
     "weak",
     "weaker",
     "pairs",
+    "tokenizer",
+    "data_dir",
 )
 
 
