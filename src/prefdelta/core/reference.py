@@ -11,10 +11,7 @@ from prefdelta.core.folder_names import OptionalName
 
 
 class VllmOptions(Config):
-    """Settings of vLLM's engine, under its own names; what is left out is vLLM's default.
-
-    ``tensor_parallel_size`` is by default the number of devices that the process may see.
-    """
+    """Settings of vLLM's engine, under its own names; what is left out is vLLM's default."""
 
     gpu_memory_utilization: float | None = Field(
         default=None,
@@ -41,10 +38,8 @@ class VllmOptions(Config):
 class ModelRef(Config):
     """A model: a Hugging Face id or folder, ``micro:NAME`` (embedded), or a folder in another ``format``.
 
-    A plain string in a recipe is its ``path``. ``engine`` says what draws its answers, for training and in evaluations;
-    what needs probabilities or gradients always uses ``transformers``. The engine ``vllm`` runs in a process of its
-    own, with the options under ``vllm``. ``name`` is what the model is called in results and folders, by default the
-    end of its path.
+    What needs probabilities or gradients always uses ``transformers``, whatever the ``engine``; ``vllm`` runs in a
+    process of its own.
     """
 
     path: str = Field(

@@ -150,11 +150,7 @@ class Domain(Config):
 
 
 class Recipe(BaseRecipe):
-    """A whole run. ``seeds`` are training seeds: each gives one adapter per delta and one merge per method.
-
-    ``baselines`` are what merging is compared with: one adapter trained on all pair sets, at once (``joint``) or one
-    set after the other (``sequential``, in the order of the deltas).
-    """
+    """A whole run. ``seeds`` are training seeds: each gives one adapter per delta and one merge per method."""
 
     kind: Literal["aggregation"] = Field(
         default="aggregation", description="What the run is: many preference deltas, merged into one adapter."

@@ -31,8 +31,7 @@ _WEIGHT = ("alpha", "alpha_schedule")  # the options that weigh the source's ans
 class Triples(Config):
     """Which triples are kept: those whose own answers differ in score by ``min_gap`` or more.
 
-    With ``source_ahead`` also the best source answer must not score below the student's best one. The authors ask for
-    neither.
+    The authors leave none out.
     """
 
     min_gap: float = Field(
@@ -47,9 +46,7 @@ class Triples(Config):
 class Comparison(Config):
     """Another way to train on the same prompts and answers.
 
-    It begins at the untouched ``student``, with the student's own answers to all prompts, or at ``sft``, with those of
-    the fine-tuned student to the prompts that are left. ``chosen`` is what is preferred over the worst of these
-    answers: the best of them (``own``) or the best answer of the sources (``source``). A weighted objective takes both.
+    A weighted objective takes both answers, the student's own best and that of the sources.
     """
 
     start: Literal["student", "sft"] = Field(

@@ -14,12 +14,7 @@ Scalarisation = Literal["smooth-tchebycheff", "smooth-tchebycheff-absolute", "li
 
 
 class Learning(Config):
-    """How coefficients of a merge are learned.
-
-    ``preference`` is one weight per task, in the tasks' order (equal if left out; only the ratios matter), ``alpha``
-    the temperature of the smooth Tchebycheff scalarisation. ``start`` is what every coefficient begins
-    at; ``None`` looks for the best constant.
-    """
+    """How coefficients of a merge are learned."""
 
     steps: int = Field(default=500, gt=0, description="Optimiser steps.")
     learning_rate: float = Field(default=1e-3, gt=0, description="AdamW's, constant.")
@@ -41,13 +36,9 @@ class Learning(Config):
 class LanguageLearning(Learning):
     """How coefficients of a merge of language models are learned, and from what.
 
-    ``objective`` is a preference loss on pairs, or one that needs no labels: ``entropy`` of the tokens of given
-    answers, or the ``null-space`` ratio of a task's own adapter. A key of this section that is none of its own is an
-    option of the objective, as in :class:`~prefdelta.recipe.training.Training`. Which objectives and options there are
-    is known to :mod:`prefdelta.merging.learned.language`, which checks them when the plan is made. ``batch_size`` is
-    the rows of a task in a step, ``micro_batch_size`` how many the model gets at once. ``sampling`` is how the
-    adapters' own models answer prompts, where the rows are not given. ``start`` is looked for with a preference loss,
-    and is 0.4 without labels.
+    A key of this section that is none of its own is an option of the objective, as in
+    :class:`~prefdelta.recipe.training.Training`. Which objectives and options there are is known to
+    :mod:`prefdelta.merging.learned.language`, which checks them when the plan is made.
     """
 
     objective: Named = Field(

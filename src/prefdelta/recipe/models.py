@@ -15,12 +15,7 @@ from prefdelta.core.reference import ModelRef, refuse_secrets
 class Server(Config):
     """A model behind a server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, a hosted API.
 
-    ``url`` goes up to and with the version, ``http://localhost:8000/v1``; ``model`` is the server's name for the model.
-    The key is in the environment variable ``api_key_env``. With the dialect ``openai`` only fields of OpenAI's own API
-    are sent, and search results go back as user messages; ``vllm`` adds vLLM's: the chat template's thinking switch,
-    ``top_k``, and going on with an unfinished answer. ``tokenizer`` (a model id or folder) is needed only where a
-    search cuts what it shows to a number of tokens. ``name`` is what the model is called in results and folders;
-    ``omit`` names fields that are never sent.
+    With the dialect ``openai`` search results go back as user messages; ``vllm`` goes on with an unfinished answer.
     """
 
     url: Annotated[str, AfterValidator(refuse_secrets)] = Field(
@@ -57,11 +52,7 @@ AnswerFormat = Literal["samples", "mmlu-pro", "gsm8k-solutions", "alpaca-eval"]
 
 
 class Imported(Config):
-    """Answers that already exist, instead of a model to sample: ``path`` in one of the known ``format`` s.
-
-    ``system`` names one of several systems whose answers are in one file (``gsm8k-solutions``). ``name`` is what the
-    source is called in results and folders, by default the file's name.
-    """
+    """Answers that already exist, instead of a model to sample: ``path`` in one of the known ``format`` s."""
 
     path: str = Field(description="The file of answers.")
     format: AnswerFormat = Field(

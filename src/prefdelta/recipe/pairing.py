@@ -10,12 +10,7 @@ from prefdelta.core.config import Config, Named
 class Pairing(Config):
     """How the answers of ``weak`` and ``weaker`` become pairs.
 
-    ``order``: the weak model's answer is preferred over the weaker model's, whatever the answers say (PDA).
-    ``score``: of the two, the one with the higher score is preferred.
-    ``best-worst``: of all answers of both models, the best is preferred over the worst.
-    ``same-source``: the best over the worst answer of one and the same model, the one whose best answer scores
-    highest (FuseChat-3.0). All but ``order`` need scores. Where there are scores, chosen must be at least ``min_gap``
-    and at most ``max_gap`` ahead of rejected; with ``order`` this keeps the pairs on which the scores agree.
+    ``order`` is PDA's rule, ``same-source`` FuseChat-3.0's. All but ``order`` need scores.
     """
 
     rule: Named = Field(

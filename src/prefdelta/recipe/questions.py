@@ -54,12 +54,7 @@ _FLASHRAG_SPLITS: Mapping[str, str] = MappingProxyType(
 class Questions(Config):
     """Where questions come from; used for training prompts and for benchmarks alike.
 
-    ``source`` is ``micro:NAME``, a ``.jsonl`` file of items, a published file of MMLU-Pro, GSM8K or AlpacaEval (told by
-    its content where there is no ``format``), or a data set on the Hugging Face Hub (``format: huggingface``, with
-    ``question`` and ``answer`` naming its columns). ``choices`` names a column that lists the options, or one column
-    per option, among them ``answer``. Without a ``split`` a file is taken whole, and of a data set its ``train`` split.
     ``flashrag:NAME`` is a search benchmark of ``RUC-NLPIR/FlashRAG_datasets`` on the Hub.
-    Questions whose whole prompt has more than ``max_characters`` are left out: a student's context may be short.
     """
 
     source: str = Field(
@@ -139,11 +134,7 @@ class Prompts(Questions):
 
 
 class LmEval(Config):
-    """A task of lm_eval. A plain string in a recipe is its ``task``; those of our own begin with ``prefdelta_``.
-
-    ``data`` is the path of a local copy for our own tasks. ``generation`` changes the task's ``generation_kwargs``
-    (``max_gen_toks``, ``temperature``, ...). ``metric`` and ``filter`` choose what counts, where a task has several.
-    """
+    """A task of lm_eval. A plain string in a recipe is its ``task``; those of our own begin with ``prefdelta_``."""
 
     task: str = Field(description="The name of a task or group in lm-eval; ours begin with `prefdelta_`.")
     data: str | None = Field(default=None, description="The path of a local copy of its data, for our own tasks.")
@@ -166,12 +157,7 @@ class LmEval(Config):
 
 
 class HeldOutPairs(Config):
-    """Preference pairs that nothing was trained on. A plain string in a recipe is their ``path``, a file of pairs.
-
-    In a domain, ``held_out`` names one of its deltas instead: the pairs of that delta on the prompts which the domain's
-    ``held_out`` sets aside. ``beta`` is that of the loss; responses are cut so that they have at most ``max_length``
-    tokens with the prompt, by default the student's context.
-    """
+    """Preference pairs that nothing was trained on. A plain string in a recipe is their ``path``, a file of pairs."""
 
     path: str | None = Field(
         default=None, description="A file of pairs, as `prefdelta pair` and `prefdelta import` write them."

@@ -51,13 +51,8 @@ Corpus = Annotated[str, AfterValidator(_without_secrets)]
 class Search(Config):
     """The search environment: ``top_k`` passages of ``corpus`` per query, at most ``max_turns`` turns that may search.
 
-    ``corpus`` is ``micro:corpus``, a ``.jsonl`` file of documents, a folder that ``prefdelta index`` made, or the URL
-    of a server that speaks Search-R1's protocol; ``cache`` is a file that keeps such a server's answers.
-    ``retriever`` is a registered way to search the corpus, by its name or with options; the corpus decides where it is
-    left out. ``protocol`` decides prompt, tags and corrections, and the defaults of the other keys, which are filled in
-    where the search begins (docs/search.md). A passage
-    is cut after ``max_words`` words or ``passage_tokens`` tokens, all that is shown after a search after
-    ``observation_tokens``, a turn after ``turn_tokens``, and the model reads the last ``window`` tokens.
+    ``protocol`` decides prompt, tags and corrections, and the defaults of the other keys, which are filled in where the
+    search begins (docs/search.md).
     """
 
     corpus: Corpus = Field(
@@ -108,17 +103,7 @@ class Search(Config):
 
 
 class Filters(Config):
-    """Which pairs are dropped. Identical answers always are.
-
-    ``format`` must hold of the chosen answer only (PDA section 5.1): ``answer-tags`` asks for exactly one well-formed
-    ``<answer>`` at the end and well-formed searches before it; ``finished`` asks that the model ended its turn.
-    ``duplicates`` drops questions that were asked before: the same text (``exact``), or one whose runs of three words
-    have a Jaccard similarity of ``near_similarity`` or more (``near``). ``identical_within`` drops pairs that do not
-    differ within so many tokens of the student, prompt included. ``max_length_ratio`` bounds how many times longer
-    one answer may be than the other, in characters, and ``balance_lengths`` drops pairs until chosen answers are
-    longer as often as shorter. ``decontaminate`` drops questions that share so many words in a row with one of the
-    recipe's evaluation sets.
-    """
+    """Which pairs are dropped. Identical answers always are."""
 
     format: Literal["answer-tags", "finished"] | None = Field(
         default=None,

@@ -9,13 +9,7 @@ from prefdelta.recipe.models import Model
 
 
 class Scoring(Config):
-    """How answers are scored: by a reward ``model``, by a programmatic ``scorer``, or as a file at ``path`` says.
-
-    ``model`` is any sequence-classification checkpoint. With one output that is the score; with more, ``label`` names
-    the one whose log-probability is. ``max_length`` bounds prompt and answer, in tokens of the reward model.
-    ``scorer`` compares with the items' gold answers, as benchmarks do. In ``path``, a ``.jsonl`` file of scores,
-    ``{source}`` stands for the name of the model that answered.
-    """
+    """How answers are scored: by a reward ``model``, by a programmatic ``scorer``, or as a file at ``path`` says."""
 
     model: Model | None = Field(default=None, description="A reward model: any sequence-classification checkpoint.")
     label: int | None = Field(

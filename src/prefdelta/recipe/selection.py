@@ -16,13 +16,7 @@ LEAST_BUDGET = 5
 
 
 class Selection(Config):
-    """What the scale and the method of a merge are chosen by.
-
-    ``by`` is ``agreement`` of two sampled answers to each validation question, whose known answers are not read;
-    ``pairs``, the loss on the first ``pairs`` preference pairs of each delta, with ``beta``; or ``labels``, scores of
-    the validation answers. Left out, it is ``agreement`` where a benchmark's answers can be parsed, else ``pairs``.
-    ``budget`` is how many scales are tried at most, where they are searched and not listed.
-    """
+    """What the scale and the method of a merge are chosen by."""
 
     by: By | None = Field(
         default=None,

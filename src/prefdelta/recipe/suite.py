@@ -77,9 +77,8 @@ class BertBackbone(Config):
 class ClipBackbone(Config):
     """A pretrained CLIP; its text encoder makes the heads from class names.
 
-    ``logit_scale`` multiplies cosines by CLIP's learned scale (about 100); without it logits are the cosines.
-    ``entropy_scale`` takes the scale's place where coefficients are learned: TARA-Merging's experiments have 1 there,
-    which makes predictive entropies nearly those of the uniform distribution.
+    With an ``entropy_scale`` of 1, as in TARA-Merging's experiments, predictive entropies are nearly those of the
+    uniform distribution.
     """
 
     type: Literal["clip"] = Field(description="A pretrained CLIP.")
@@ -144,8 +143,7 @@ def _only_train() -> dict[SplitName, str]:
 class HubSource(Config):
     """A task that the ``datasets`` library loads: a data set on the Hub, or a local folder (``imagefolder``, ``json``).
 
-    ``columns`` are those of the image, or of premise and hypothesis; ``splits`` names the source's own. Without a
-    test split, a fifth of the training rows is one, and likewise for validation.
+    Without a test split, a fifth of the training rows is one, and likewise for validation.
     """
 
     dataset: str = Field(description="An id on the Hub, or `imagefolder` or `json` with `data_dir`.")
@@ -219,13 +217,7 @@ class TriedMethod(MergeMethod):
 
 
 class LearnedMethod(Config):
-    """A merge whose coefficients are learned on validation inputs, and what is tried on validation.
-
-    Its ``objective`` is the ``entropy`` of the merged model's predictions, which needs no labels, or ``cross-entropy``
-    with them. ``options`` are those of what is learned. Each learning rate is one run, in place of
-    ``learning.learning_rate``; its result is judged at each of ``scales``. Without ``label`` it is called by what it
-    learns.
-    """
+    """A merge whose coefficients are learned on validation inputs, and what is tried on validation."""
 
     learn: str = Field(description="A learned merge: `ada-module`, `tara-a`, `tara-b` and others.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of what is learned.")

@@ -14,7 +14,7 @@ from prefdelta.recipe.objectives import unknown_keys_as_options
 class Lora(Config):
     """The adapter's shape. ``shared_init`` gives every delta the same random A (it matters to GAM).
 
-    ``dropout`` acts on the input of the LoRA layers while training, as it says; the base's own dropout is off.
+    The base's own dropout is off.
     """
 
     r: int = Field(default=64, gt=0, description="The adapter's rank.")
@@ -35,12 +35,8 @@ class Lora(Config):
 class Training(Config):
     """How one adapter is trained. ``batch_size`` is the number of rows per optimiser step.
 
-    ``objective`` is a name, or a name with options: ``{name: dpo, options: {beta: 0.1}}``. A key of this section that
-    is none of its own is an option of the objective, so that ``objective: dpo`` and ``beta: 0.1`` say the same. Which
-    objectives and options there are is known to :mod:`prefdelta.training.objectives`, which checks them when the plan
+    Which objectives and options there are is known to :mod:`prefdelta.training.objectives`, which checks them when the
     is made.
-
-    ``together`` trains the deltas of a domain over one base in memory; each comes out as alone, to rounding.
     """
 
     objective: Named = Field(
