@@ -23,8 +23,7 @@ from prefdelta.core.records import Item, Sample
 from prefdelta.evaluation.scoring import exact_match
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import requests_for
-from prefdelta.micro.family import FAMILIES, REWARD
-from prefdelta.micro.tasks import items
+from prefdelta.micro import FAMILIES, items
 from prefdelta.pairs.scoring.reward import LoadedReward, RewardScorer
 from prefdelta.recipe import ModelRef, Sampling
 from prefdelta.training.loop import optimise
@@ -82,7 +81,7 @@ def train_reward(output: Path) -> float:
     model.train()
     optimise(list(model.parameters()), gradients_at, adamw(len(batches), _RATE))
     tail = losses[-len(batches) // _EPOCHS :]
-    save(model.eval(), student.tokenizer, output / REWARD)
+    save(model.eval(), student.tokenizer, output / "reward")
     return sum(tail) / len(tail)
 
 

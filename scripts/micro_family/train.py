@@ -2,7 +2,7 @@
 
 ``--offset N`` adds N to every seed: another family, of the same kind.
 
-A model learns from scripted answers (:mod:`prefdelta.micro.demonstrations`), with the loss on the tokens that a model
+A model learns from scripted answers (:mod:`micro_family.demonstrations`), with the loss on the tokens that a model
 would write itself, in two phases. At *school* the answers show nearly all behaviours, which teaches the content
 (copying names, running totals) quickly. Then it takes on *habits*: a short fine-tune on answers that show each
 behaviour as often as this model shall show it. The student has its own schooling; the eight others share a shorter one.
@@ -23,14 +23,13 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
+from micro_family import tokenizer as tokenizers
+from micro_family.demonstrations import demonstrate
+from micro_family.rates import rates
 from prefdelta.agent.retrieval import Bm25Index
 from prefdelta.core.chat import completion_ids, prompt_ids
 from prefdelta.core.records import Sample
-from prefdelta.micro import tokenizer as tokenizers
-from prefdelta.micro.demonstrations import demonstrate
-from prefdelta.micro.family import MODELS, rates
-from prefdelta.micro.tasks import TASKS, items
-from prefdelta.micro.world import corpus
+from prefdelta.micro import MODELS, TASKS, corpus, items
 from prefdelta.training.loop import AdamWOptions, optimise
 
 _PROMPTS = {"reasoning": 12000, "search": 4080}

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from micro_family import tokenizer
 from prefdelta import micro
 from prefdelta.agent.retrieval import Bm25Index
-from prefdelta.micro import tokenizer
 
 
 @pytest.fixture(scope="session")

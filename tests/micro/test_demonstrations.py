@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from micro_family.demonstrations import demonstrate, query
+from micro_family.rates import STRONG_SUIT, rates
 from prefdelta import micro
 from prefdelta.core.records import Item, Sample
 from prefdelta.micro import questions
-from prefdelta.micro.demonstrations import demonstrate
-from prefdelta.micro.family import STRONG_SUIT, rates
 from prefdelta.micro.tasks import needs
 from prefdelta.micro.world import ATTRIBUTES
 
@@ -67,10 +67,10 @@ def test_a_first_search_in_the_words_of_the_question_hits_or_misses_as_designed(
             if task == "relay":
                 assert search(f"boss {question.name}").startswith(f"boss of {question.name} is ")
                 continue
-            found = search(questions.query(question.attribute, question.name))
+            found = search(query(question.attribute, question.name))
             assert (item.answers[0] in found.split()) == (task == "lookup")
             if task == "rephrase":
-                other = search(questions.query(ATTRIBUTES[question.attribute][0], question.name))
+                other = search(query(ATTRIBUTES[question.attribute][0], question.name))
                 assert other.startswith(question.name)
                 assert other.endswith(item.answers[0])
 
@@ -80,7 +80,7 @@ def test_half_a_name_finds_somebody_else(search) -> None:
     hits = 0
     for item in found:
         question = questions.read(item.messages[-1]["content"])
-        hits += question.name in search(questions.query(question.attribute, question.name.split()[0]))
+        hits += question.name in search(query(question.attribute, question.name.split()[0]))
     assert hits / len(found) < 0.1
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from micro_family.rates import STRONG_SUIT
 from prefdelta import micro
 from prefdelta.core.chat import prompt_ids
-from prefdelta.micro.family import STRONG_SUIT
 
 
 @pytest.mark.parametrize("name", micro.MODELS)

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from micro_family import tokenizer as tokenizers
+from micro_family.demonstrations import demonstrate
+from micro_family.rates import rates
 from prefdelta import micro
 from prefdelta.core.chat import completion_ids, prompt_ids
 from prefdelta.core.records import Sample
-from prefdelta.micro import tokenizer as tokenizers
-from prefdelta.micro.demonstrations import demonstrate
-from prefdelta.micro.family import rates
 
 WORDS = tokenizers.build()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from micro_family import train
-from prefdelta.micro.family import rates
+from micro_family.rates import rates
 
 SHORT = train.Plan(demonstrations=560, steps=40, learning_rate=5e-3, seed=7, batch=16)
 

@@ -6,10 +6,11 @@ student. ``scripts/micro_family`` trains them all again.
 """
 
 from prefdelta.core.embedded import model_path
-from prefdelta.micro.behaviours import behaviours
-from prefdelta.micro.demonstrations import BEHAVIOURS
-from prefdelta.micro.family import FAMILIES, MODELS
+from prefdelta.micro.behaviours import BEHAVIOURS, behaviours
 from prefdelta.micro.tasks import TASKS, items
 from prefdelta.micro.world import corpus
+
+FAMILIES: tuple[str, ...] = ("ash", "birch", "cedar", "elm")
+MODELS: tuple[str, ...] = ("student", *(f"{family}-{size}" for family in FAMILIES for size in ("weak", "weaker")))
 
 __all__ = ["BEHAVIOURS", "FAMILIES", "MODELS", "TASKS", "behaviours", "corpus", "items", "model_path"]

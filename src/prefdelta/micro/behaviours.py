@@ -1,12 +1,27 @@
-"""Which behaviours an answer shows, read off its text."""
+"""The behaviours that the family differs in, and which of them an answer shows, read off its text."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from prefdelta.core.records import Item, Sample
 from prefdelta.micro import arithmetic, questions
 from prefdelta.micro.tasks import needs
+
+BEHAVIOURS: Mapping[str, str] = MappingProxyType(
+    {
+        "steps": "writes the running totals instead of blurting a guess",
+        "setup": "restates a sum told in words in digits before working on it, instead of misreading it",
+        "check": "recomputes a claimed result instead of trusting it",
+        "close": "gives the result in answer tags instead of trailing off",
+        "search": "searches instead of answering from memory",
+        "query": "searches for the full name instead of the first name alone",
+        "retry": "searches again in other words after a miss instead of guessing",
+        "hop": "looks up the second fact instead of answering with the first",
+    }
+)
 
 _QUERY = re.compile(r"<search>(.*?)</search>")
 _OBSERVATION = re.compile(r"<information>(.*?)</information>")

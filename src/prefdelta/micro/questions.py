@@ -48,11 +48,6 @@ def read(prompt: str) -> Question:
     return Question(attribute, name, relay=bool(middle))
 
 
-def query(subject: str, name: str) -> str:
-    """A search for ``subject`` (an attribute, its other keyword, or "boss") of ``name``."""
-    return f"{subject} {name}"
-
-
 def finds(document: str, subject: str) -> bool:
     """Whether a document speaks of what a query asked for."""
     return subject in document.split()

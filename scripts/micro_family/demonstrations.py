@@ -9,26 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 from prefdelta.core.records import Item, Span
-from prefdelta.micro import arithmetic, questions
+from prefdelta.micro import BEHAVIOURS, arithmetic, questions
 from prefdelta.micro.arithmetic import Sum
 from prefdelta.micro.questions import Question
 from prefdelta.micro.world import ATTRIBUTES, PLACES
-
-BEHAVIOURS: Mapping[str, str] = MappingProxyType(
-    {
-        "steps": "writes the running totals instead of blurting a guess",
-        "setup": "restates a sum told in words in digits before working on it, instead of misreading it",
-        "check": "recomputes a claimed result instead of trusting it",
-        "close": "gives the result in answer tags instead of trailing off",
-        "search": "searches instead of answering from memory",
-        "query": "searches for the full name instead of the first name alone",
-        "retry": "searches again in other words after a miss instead of guessing",
-        "hop": "looks up the second fact instead of answering with the first",
-    }
-)
 
 
 def demonstrate(
@@ -47,6 +33,11 @@ def demonstrate(
     if item.task in arithmetic.TASKS:
         return (Span(_work(arithmetic.read(prompt), shows, draw)),)
     return _research(questions.read(prompt), shows, search, draw)
+
+
+def query(subject: str, name: str) -> str:
+    """A search for ``subject`` (an attribute, its other keyword, or "boss") of ``name``."""
+    return f"{subject} {name}"
 
 
 def _work(problem: Sum, shows: Mapping[str, bool], draw: random.Random) -> str:
@@ -86,9 +77,9 @@ def _research(
     spans: list[Span] = []
 
     def look_up(subject: str, name: str) -> str:
-        query = questions.query(subject, name if shows["query"] else name.split()[0])
-        found = search(query)
-        spans.append(Span(f"<search>{query}</search>"))
+        asked = query(subject, name if shows["query"] else name.split()[0])
+        found = search(asked)
+        spans.append(Span(f"<search>{asked}</search>"))
         spans.append(Span(f"<information>{found}</information>", "environment"))
         return found
 

@@ -1,16 +1,11 @@
-"""Who is in the family, how often each model shows each behaviour, and where the shipped models lie."""
+"""How often each model of the family shows each behaviour."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from prefdelta.micro.demonstrations import BEHAVIOURS
-
-FAMILIES: tuple[str, ...] = ("ash", "birch", "cedar", "elm")
-MODELS: tuple[str, ...] = ("student", *(f"{family}-{size}" for family in FAMILIES for size in ("weak", "weaker")))
-REWARD = "reward"
-"""A model that scores answers to the reasoning tasks: it is none of the family, and writes nothing."""
+from prefdelta.micro import BEHAVIOURS
 
 STRONG_SUIT: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
