@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.run import run_recipe
 from prefdelta.experiments.suites import tuning
+from prefdelta.experiments.unit import RunContext
 from prefdelta.merging.learned.report import read_report
 from prefdelta.recipe import configure_recipe
 from prefdelta.report.viewer import collect
@@ -168,6 +171,42 @@ def test_the_plan_says_what_would_be_done(root: Path, tmp_path: Path) -> None:
 def test_mistakes_are_told(root: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(PrefdeltaError, match=message):
         plan_for(recipe({**suite_data.image_suite(root), **change}), tmp_path)
+
+
+PAIR = '{"premise": "a", "hypothesis": "b", "label": "x"}\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "message"),
+    [
+        ("json-lines", "rows.jsonl", b"{nope\n", "rows.jsonl, line 1: not a JSON object"),
+        ("json-lines", "rows.jsonl", b"[1]\n", "rows.jsonl, line 1: not a JSON object"),
+        ("json-lines", "rows.jsonl", b"\xff\xfe", "cannot read rows.jsonl as 'json-lines'"),
+        ("json-lines", "rows.jsonl", PAIR.encode(), "no example is left for the train split"),
+        ("sick", "rows.txt", b"a\tb\n1\t2\n", "cannot read rows.txt as 'sick': 'sentence_A'"),
+        ("split-folders", "x.zip", b"no zip", "cannot read x.zip as 'split-folders': File is not a zip file"),
+        ("split-folders", "x.tar", b"no tar", "cannot read x.tar as 'split-folders'"),
+        ("tracks", "x.zip", {"a.png": b""}, "cannot read x.zip as 'tracks'"),
+        ("idx", "x.bin", b"abc", "names two files"),
+        ("drawings", "x.bin", b"abc", "cannot read x.bin as 'drawings'"),
+        ("tracks", "x.zip", {f"{n}/{n}_0.png": b"no png" for n in range(20)}, "Pillow cannot read this image"),
+    ],
+)
+def test_files_that_are_not_what_the_recipe_says_are_told(
+    tmp_path: Path, kind: str, name: str, content: bytes | dict[str, bytes], message: str
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member, inside in content.items():
+                archive.writestr(member, inside)
+    raw = (suite_data.sentence_suite if kind in ("json-lines", "sick") else suite_data.image_suite)(tmp_path)
+    raw["tasks"][0]["source"] = {"format": kind, "files": [name]}
+    unit = plan_for(recipe(raw), tmp_path / "run").units[0]
+    (tmp_path / "work").mkdir()
+    with pytest.raises(PrefdeltaError, match="^task 'colours': .*" + re.escape(message)):
+        unit.make(tmp_path / "work", {}, RunContext())
 
 
 def test_a_backbone_of_text_refuses_images(root: Path, tmp_path: Path) -> None:

@@ -123,7 +123,10 @@ def image_array(content: bytes | Overlay, size: int, *, crop: bool = False) -> P
 
 def _pixels(content: bytes, size: int, crop: bool) -> Pixels:
     pillow = _pillow()
-    image = pillow.open(io.BytesIO(content)).convert("RGB")
+    try:
+        image = pillow.open(io.BytesIO(content)).convert("RGB")
+    except (OSError, pillow.DecompressionBombError) as error:
+        raise PrefdeltaError("Pillow cannot read this image.") from error
     if not crop:
         return np.asarray(image.resize((size, size), pillow.Resampling.BICUBIC))
     width, height = image.size

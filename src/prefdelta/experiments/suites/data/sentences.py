@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from prefdelta.core.compression import read_member
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.jsonl import parse_json
 from prefdelta.experiments.suites.data.rows import Row
 
 
@@ -24,7 +23,7 @@ def read_json_lines(files: Sequence[Path]) -> Iterator[Row]:
         for name, text in _texts(path):
             for number, line in enumerate(text.split("\n"), start=1):
                 if line.strip():
-                    yield _row(json.loads(line), f"{name}, line {number}")
+                    yield _row(line, f"{name}, line {number}")
 
 
 def read_sick(files: Sequence[Path]) -> Iterator[Row]:
@@ -43,11 +42,14 @@ SENTENCE_READERS: dict[str, Callable[[Sequence[Path]], Iterator[Row]]] = {
 """Format -> its reader."""
 
 
-def _row(record: Mapping[str, Any], where: str) -> Row:
+def _row(line: str, where: str) -> Row:
     try:
+        record = dict(parse_json(line))
         premise, hypothesis = str(record["premise"]).strip(), str(record["hypothesis"]).strip()
     except KeyError as error:
         raise PrefdeltaError(f"{where}: no key {error}; a line needs premise, hypothesis and label.") from error
+    except (ValueError, TypeError) as error:
+        raise PrefdeltaError(f"{where}: not a JSON object ({error}).") from error
     label = record.get("label", record.get("gold_label"))
     if label is None:
         raise PrefdeltaError(f"{where}: no key 'label'.")

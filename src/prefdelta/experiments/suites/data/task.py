@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, told_of
 from prefdelta.core.files import write_json
 from prefdelta.core.jsonl import read_objects
 from prefdelta.core.records import to_json
@@ -65,7 +65,10 @@ def write_images(folder: Path, splits: Mapping[str, Sequence[Row]], size: int, *
     numbers = _write_classes(folder, splits)
     tensors: dict[str, Tensor] = {}
     for name, rows in splits.items():
-        pixels = [image_array(cast("bytes | Overlay", row.content), size, crop=crop) for row in rows]
+        pixels = []
+        for row in rows:
+            with told_of(row.group):
+                pixels.append(image_array(cast("bytes | Overlay", row.content), size, crop=crop))
         stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), np.uint8)
         tensors[f"{name}.pixel_values"] = torch.from_numpy(np.ascontiguousarray(stacked))
         tensors[f"{name}.labels"] = torch.tensor([numbers[row.label] for row in rows], dtype=torch.int64)
@@ -107,7 +110,7 @@ def read_sentences(folder: Path, split: str) -> Sentences:
 def _write_classes(folder: Path, splits: Mapping[str, Sequence[Row]]) -> dict[str, int]:
     names = sorted({row.label for rows in splits.values() for row in rows})
     if len(names) < 2:
-        raise PrefdeltaError(f"{folder.name}: a task needs at least two classes, found {names}.")
+        raise PrefdeltaError(f"a task needs at least two classes, found {names}.")
     write_json(folder / CLASSES, names)
     return {name: number for number, name in enumerate(names)}
 
