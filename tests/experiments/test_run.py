@@ -335,6 +335,19 @@ def test_publishing_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         publish_again(tmp_path)
 
 
+def test_results_are_not_published_again_with_a_recipe_that_they_are_not_of(
+    finished: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    root, changed = tmp_path / "run", tmp_path / "changed.yaml"
+    shutil.copytree(finished, root)
+    changed.write_text(small_recipe.read_text().replace("learning_rate: 0.001", "learning_rate: 0.005"))
+    assert run_apart(changed, root, "adapters", "progress") == -signal.SIGKILL
+    assert "0.005" in (root / "recipe.json").read_text()
+    with pytest.raises(PrefdeltaError, match="is not finished; run its recipe again"):
+        publish_again(root)
+    assert (root / "results.json").read_bytes() == (finished / "results.json").read_bytes()
+
+
 def test_deltas_trained_together_are_those_trained_alone(small_recipe: Path, finished: Path, tmp_path: Path) -> None:
     """To rounding, in the same files; a run that is killed in their training goes on, and is skipped when done."""
     raw = yaml.safe_load(small_recipe.read_text())

@@ -25,7 +25,7 @@ from prefdelta.experiments.execution.scheduler import Executor, execute
 from prefdelta.experiments.feasible import check_files
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.plan import PICTURE, REPORT, Plan
-from prefdelta.experiments.published import RUN, published_damage, write_run
+from prefdelta.experiments.published import RUN, published, published_damage, write_run
 from prefdelta.experiments.room import check_room
 from prefdelta.experiments.small_tests import check_tests
 from prefdelta.experiments.unit import RunContext
@@ -159,6 +159,8 @@ def publish_again(root: Path) -> Path:
     _check_version(store)
     if changed := [line for line in published_damage(root) if line.startswith(str(root / RECIPE))]:
         raise PrefdeltaError(f"{changed[0]}; run the recipe again, which writes it again.")
+    if RECIPE not in published(root):  # what is there may have been made by another recipe than the one that is there
+        raise PrefdeltaError(f"the run in {root} is not finished; run its recipe again.")
     plan = plan_for(configure_recipe(raw, origin=str(root / RECIPE)), root)
     artifacts = {unit.name: store.get(unit.name) for unit in plan.units}
     missing = [name for name, artifact in artifacts.items() if artifact is None]
