@@ -47,12 +47,18 @@ def seed_from(*parts: Any) -> int:
     return int(digest(parts)[:8], 16) % 2**31
 
 
+_TEXTS = frozenset({"system", "template", "prompt", "content"})
+"""Keys of what is said to a model, which may begin with a slash (``/no_think …``) and is no path."""
+
+
 def portable(value: Any) -> Any:
     """Plain values without machine paths: an absolute path becomes its last part (its content is hashed apart)."""
     if isinstance(value, BaseModel):
         return portable(value.model_dump(mode="json"))
     if isinstance(value, dict):
-        return {key: portable(entry) for key, entry in value.items()}
+        return {
+            key: entry if key in _TEXTS and isinstance(entry, str) else portable(entry) for key, entry in value.items()
+        }
     if isinstance(value, list | tuple):
         return [portable(entry) for entry in value]
     if isinstance(value, str) and value.startswith("/"):
