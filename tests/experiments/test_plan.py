@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.records import Pair, Sample, Span, write_rows
+from prefdelta.evaluation.benchmarks import evaluation_texts
 from prefdelta.experiments.estimate import model_size
 from prefdelta.experiments.identity import portable, seed_from
 from prefdelta.experiments.kinds import plan_for
-from prefdelta.recipe import ModelRef, Recipe, load_recipe
+from prefdelta.experiments.student import Student
+from prefdelta.experiments.unit import RunContext
+from prefdelta.recipe import Benchmark, ModelRef, Recipe, load_recipe
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -94,6 +99,25 @@ def test_a_models_size_is_exact_for_a_folder_and_guessed_from_a_hub_name() -> No
 
 def test_settings_hold_no_machine_path() -> None:
     assert portable({"a": ["/home/me/x.jsonl"], "b": "org/name", "c": 1}) == {"a": ["x.jsonl"], "b": "org/name", "c": 1}
+
+
+def test_files_below_home_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    answers = Sample("i", (Span("a"),), "stop", 1), Sample("i", (Span("b"),), "stop", 1)
+    write_rows(tmp_path / "rows.jsonl", [Pair("0", "t", ({"role": "user", "content": "why?"},), *answers)])
+    benchmark = Benchmark.model_validate({"name": "kept", "pairs": "~/rows.jsonl", "validation": 0})
+    assert evaluation_texts([benchmark]) == {"kept": ["why?"]}
+    (tmp_path / "stories").mkdir()
+    (unit,) = Student(ModelRef(path="~/stories", format="llama2c"), tmp_path / "run").units
+    with pytest.raises(PrefdeltaError, match=f"{tmp_path}/stories must hold exactly one llama2.c checkpoint"):
+        unit.make(tmp_path / "work", {}, RunContext())
+
+
+def test_what_a_model_is_told_is_no_path() -> None:
+    told = [
+        {"source": "/x/q.jsonl", "system": f"{mode} Say yes/no.", "template": "/a/b"} for mode in ("/think", "/quiet")
+    ]
+    assert [portable(each) for each in told] == [{**each, "source": "q.jsonl"} for each in told]
 
 
 def test_seeds_depend_on_every_part() -> None:

@@ -137,8 +137,8 @@ def test_a_file_that_leaves_one_test_item_is_told_before_anything_runs(
     if kind == "pairs":  # many of one prompt
         rows = [Pair(str(place), "t", asked, answers[0], answers[1]) for place in range(9)]
     write_rows(tmp_path / "rows.jsonl", rows)
-    made = {"items": "questions: {source: rows.jsonl}", "pairs": "pairs: rows.jsonl"}[kind]
-    monkeypatch.chdir(tmp_path)
+    made = {"items": "questions: {source: ~/rows.jsonl}", "pairs": "pairs: ~/rows.jsonl"}[kind]
+    monkeypatch.setenv("HOME", str(tmp_path))
     setting = f"{D}.benchmarks=[{{name: b, {made}, validation: 2}}]"
     words = ["run", str(MICRO), "--dry-run", "--set", setting, "--set", "evaluate_weak=false"]
     monkeypatch.setattr("sys.argv", ["prefdelta", *words])

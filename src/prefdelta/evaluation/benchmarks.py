@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from prefdelta.core.config import Config
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.records import Item, Pair, read_rows
 from prefdelta.core.registry import NoOptions, Registry, find_configured
 from prefdelta.evaluation.instructions import InstructionOptions, instructions
@@ -158,7 +159,7 @@ def evaluation_texts(benchmarks: Sequence[Benchmark]) -> dict[str, list[str]]:
         if benchmark.pairs is not None:
             # Pairs that a delta holds out answer the domain's own prompts, which are set aside for them.
             if benchmark.pairs.path is not None:
-                pairs = read_rows(Path(benchmark.pairs.path), Pair)
+                pairs = read_rows(expanded(benchmark.pairs.path), Pair)
                 found[benchmark.name] = [undressed(pair.prompt, None) for pair in pairs]
             continue
         items = [*benchmark_items(benchmark, "validation"), *benchmark_items(benchmark, "test")]

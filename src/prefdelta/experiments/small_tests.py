@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.files import expanded
 from prefdelta.core.records import digest
 from prefdelta.evaluation.benchmarks import benchmark_items, benchmark_pairs
 from prefdelta.experiments.feasible import LEAST_TESTED
@@ -44,7 +44,7 @@ def _left(benchmark: Benchmark) -> int | None:
         if benchmark.pairs.path is None:
             return None
         # Pairs on one prompt stand and fall together.
-        return len({digest(pair.prompt) for pair in benchmark_pairs(benchmark, "test", Path(benchmark.pairs.path))})
+        return len({digest(pair.prompt) for pair in benchmark_pairs(benchmark, "test", expanded(benchmark.pairs.path))})
     if benchmark.lm_eval is not None or benchmark.benchmark is not None or not is_here(benchmark.questions):
         return None
     return len(benchmark_items(benchmark.model_copy(update={"test": LEAST_TESTED}), "test"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from prefdelta.core.files import expanded
 from prefdelta.core.llama2c import convert_llama2c
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.reference import VllmOptions
@@ -59,5 +60,5 @@ def _conversion(given: ModelRef) -> Unit:
         config={"format": given.format},
         inputs={},
         externals={"checkpoint": partial(path_digest, given.path)},
-        make=lambda work, inputs, context: convert_llama2c(Path(given.path), work / "model"),
+        make=lambda work, inputs, context: convert_llama2c(expanded(given.path), work / "model"),
     )
