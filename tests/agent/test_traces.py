@@ -10,9 +10,9 @@ import pytest
 from prefdelta.agent.retrieval import Bm25Index
 from prefdelta.agent.traces import passages, read_traces
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Span, digest
+from prefdelta.core.records import Sample, Span, digest
 from prefdelta.evaluation.scoring import token_f1
-from prefdelta.evaluation.search_measures import holds_answer
+from prefdelta.evaluation.search_measures import holds_answer, measures
 
 BLOCK = (
     "<|begin_of_documents|>\n(1).mil   The domain mil\nhas a second line\n"
@@ -37,6 +37,8 @@ def test_a_trace_is_read_into_spans_and_passages(tmp_path: Path) -> None:
     found = passages([first, second])
     assert [(entry.title, entry.text) for entry in found] == expected
     assert found[0].id == f"p{digest(list(expected[0]))[:12]}"
+    path.write_text(row("one\u2028two").replace("\\u2028", "\u2028"), encoding="utf-8")  # which ends no line
+    assert read_traces(path)[0].sample.text == "one\u2028two"
     path.write_text(row("x") + "{}\n")
     with pytest.raises(PrefdeltaError, match="line 2: not a search trace"):
         read_traces(path)
@@ -80,3 +82,10 @@ def test_bm25_finds_the_answer_in_the_traces_passages(shared_data: Path) -> None
 )
 def test_an_answer_is_found_as_whole_words(text: str, answers: list[str], held: bool) -> None:
     assert holds_answer(text, answers) is held
+
+
+def test_searches_are_counted_in_whatever_words_a_protocol_answers_them() -> None:
+    said = [("<search>x</search>", "model"), ("\nfound: Oslo", "environment"), ("hm", "model"), ("Ask!", "environment")]
+    spans = tuple(Span(text, source) for text, source in said)  # type: ignore[arg-type]
+    found = measures(Sample("i", spans, "stop", 1), ["Oslo"], correction="Ask!")
+    assert (found["searches"], found["recall"]) == (1, 1)

@@ -26,7 +26,6 @@ from prefdelta.recipe import Search
 SEARCH = "<search>"
 SEARCH_END = "</search>"
 ANSWER_END = "</answer>"
-INFORMATION = "<information>"
 
 _QUESTION = "{question}"
 _FIRST_ACTION = re.compile(r"<(search|answer)>(.*?)</\1>", re.DOTALL)

@@ -7,13 +7,13 @@ The form is R1-Searcher's (github.com/RUCAIBox/R1-Searcher): one JSON object a l
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.jsonl import read_objects
 from prefdelta.core.records import Document, Sample, Span, digest
 
 _BLOCK = re.compile(r"(<\|begin_of_documents\|>.*?<\|end_of_documents\|>)", re.DOTALL)
@@ -39,14 +39,9 @@ def read_traces(path: Path) -> list[Trace]:
     Raises:
         PrefdeltaError: the file cannot be read, or a line is no trace.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise PrefdeltaError(f"cannot read {path}: {error.strerror}.") from error
     traces = []
-    for number, line in enumerate(lines, 1):
+    for number, row in read_objects(path):
         try:
-            row = json.loads(line)
             spans = tuple(
                 Span(part, "environment" if _BLOCK.fullmatch(part) else "model")
                 for part in _BLOCK.split(row["gen_text_store"])
@@ -55,7 +50,7 @@ def read_traces(path: Path) -> list[Trace]:
             finish = "stop" if row["stop_reason_final"] == "finished" else "length"
             sample = Sample(f"{path.stem}-{number}", spans, finish, tokens=0)  # type: ignore[arg-type]
             traces.append(Trace(row["question"], row["answer"], sample, row["gpt4o_output"] == "True"))
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise PrefdeltaError(f"{path}, line {number}: not a search trace ({error!r}).") from error
     return traces
 

@@ -240,7 +240,7 @@ def _record_of(job: Job, sample: Sample, score: Score, scorer: str, shown: Mappi
     """The record of one answer; ``scorer`` gave the score, and ``shown`` says which behaviours it shows."""
     extra = dict(score.extra)
     if job.search is not None:
-        extra |= measures(sample, job.item.answers)
+        extra |= measures(sample, job.item.answers, job.search.protocol.correction)
     return Record(
         task=job.task,
         item=job.item.id,
