@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma3Config
 
 from lora_fixtures import save_lora
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.model_files import fingerprint
-from prefdelta.core.models import load, load_weights, parameter_count
+from prefdelta.core.models import context_of, load, load_weights, parameter_count
 from prefdelta.core.reference import ModelRef
 from prefdelta.merging.baking import apply_adapter
 from tiny import tiny_model, tiny_tokenizer
@@ -154,3 +155,7 @@ def test_what_a_download_hides_beside_a_model_is_no_part_of_it(folders: Path, tm
     (Path(other.path) / "more" / "weights").mkdir(parents=True)
     (Path(other.path) / "more" / "weights" / "w.bin").write_bytes(b"w")
     assert fingerprint(plain) == fingerprint(fetched) != fingerprint(other)
+
+
+def test_the_context_of_a_model_that_reads_more_than_text_is_that_of_its_text() -> None:
+    assert context_of(Gemma3Config(text_config={"max_position_embeddings": 64})) == 64

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from prefdelta.core.checkpoint import check_labels, check_model_folder
 from prefdelta.core.errors import PrefdeltaError
@@ -175,6 +182,11 @@ def slow_in_16_bits() -> bool:
 def default_device() -> torch.device:
     """The first CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def context_of(config: PreTrainedConfig) -> int:
+    """How many tokens a model in memory reads at most; without a bound where its configuration does not say."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2**31)
 
 
 def context_length(ref: ModelRef) -> int | None:

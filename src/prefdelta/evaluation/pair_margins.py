@@ -21,7 +21,7 @@ from torch import Tensor
 from prefdelta.adapters import LoraAdapter
 from prefdelta.adapters.applied import applied, is_empty
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.models import LoadedModel
+from prefdelta.core.models import LoadedModel, context_of
 from prefdelta.core.records import Pair, Record, digest
 from prefdelta.evaluation.score_table import PAIR_MARGIN
 from prefdelta.training.data import Row, make_rows
@@ -57,7 +57,7 @@ class PairRows:
         Raises:
             PrefdeltaError: as :func:`prefdelta.training.data.make_rows`.
         """
-        context = min(loaded.model.config.get_text_config().max_position_embeddings, loaded.tokenizer.model_max_length)
+        context = min(context_of(loaded.model.config), loaded.tokenizer.model_max_length)
         most = min(context, max_length or context)
         found = make_rows(pairs, loaded.tokenizer, thinking=loaded.thinking, max_length=most)
         cut = tuple(row.length >= most for row in found.rows)

@@ -9,7 +9,7 @@ from typing import Any
 from prefdelta.agent import Environment
 from prefdelta.core.chat import decode, end_of_turn_ids, prompts_ids, span_ids, stop_ids
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.models import LoadedModel
+from prefdelta.core.models import LoadedModel, context_of
 from prefdelta.core.records import Sample, Span
 from prefdelta.generation.decoding import Randomness, decode_batch
 from prefdelta.generation.dialogue import Dialogue
@@ -52,7 +52,7 @@ class TransformersSampler:
         closings = environment.protocol.closings if environment else ()
         self._over = TurnEnd(loaded.tokenizer, stops, closings, end_of_turn_ids(loaded.tokenizer))
         self._randomness = Randomness()
-        self._room = int(getattr(loaded.model.config, "max_position_embeddings", 0) or 2**31)
+        self._room = context_of(loaded.model.config)
         # With a window the model reads only the end of a conversation that outgrows it.
         self._window = max(1, min(self._room - self._turn, search.window)) if search and search.window else None
 

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase, Qwen3ForSequenceClassification
+from transformers import (
+    PreTrainedTokenizerBase,
+    Qwen3ForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item, Sample, Span
@@ -102,6 +107,18 @@ def test_a_long_row_loses_its_end_and_is_told() -> None:
     assert scorer.row(item, sample) == whole.row(item, sample)[:9]
     with pytest.warns(UserWarning, match="answers had more than 9 tokens"):
         list(scorer.stream(ANSWERS))
+
+
+def test_a_row_is_no_longer_than_its_tokenizer_says() -> None:
+    """RoBERTa numbers positions from 2, so that it reads two tokens fewer than its configuration says."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 32
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=34, num_labels=1, **sizes)
+    scorer = RewardScorer(LoadedReward(RobertaForSequenceClassification(config).eval(), tokenizer))
+    long = Item("i", "t", ({"role": "user", "content": "?" * 60},))
+    assert len(scorer.row(long, ANSWERS[4][1])) == 32
+    assert len(scorer.scores([(long, ANSWERS[4][1])])) == 1
 
 
 def test_loading_keeps_the_trained_head_and_refuses_a_model_without_one(tmp_path: Path) -> None:

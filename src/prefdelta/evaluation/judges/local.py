@@ -10,7 +10,7 @@ import torch
 
 from prefdelta.core.chat import prompt_ids
 from prefdelta.core.model_files import fingerprint
-from prefdelta.core.models import LoadedModel, load
+from prefdelta.core.models import LoadedModel, context_of, load
 from prefdelta.core.records import Item
 from prefdelta.evaluation.judges.judge import Arrived, Ask
 from prefdelta.generation.completion import Completion, Refusal, Reply
@@ -37,7 +37,7 @@ class LocalJudge:
     def __init__(self, ref: ModelRef) -> None:
         self._loaded: LoadedModel = load(ref)
         self.name = f"{ref.path}#{fingerprint(ref)[:8]}"
-        self._room = int(getattr(self._loaded.model.config, "max_position_embeddings", 0) or 2**31)
+        self._room = context_of(self._loaded.model.config)
 
     @property
     def fields(self) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prefdelta.adapters import LoraAdapter
 from prefdelta.agent import Environment
-from prefdelta.core.models import LoadedModel
+from prefdelta.core.models import LoadedModel, context_of
 from prefdelta.core.records import Demonstration, Item
 from prefdelta.evaluation.results import Guard
 from prefdelta.generation.local import TransformersSampler
@@ -48,7 +48,7 @@ def own_rows(
     said = [
         Demonstration(item.id, item.task, item.messages, answer) for item, answer in zip(prompts, answers, strict=True)
     ]
-    length = int(getattr(loaded.model.config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+    length = context_of(loaded.model.config)
     return make_rows(said, loaded.tokenizer, thinking=loaded.thinking, max_length=length).rows
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from prefdelta.core.chat import conversation_ids
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.model_files import local_folder
-from prefdelta.core.models import default_device, load_tokenizer, torch_dtype
+from prefdelta.core.models import context_of, default_device, load_tokenizer, torch_dtype
 from prefdelta.core.records import Item, Sample
 from prefdelta.core.thoughts import after_thoughts, stray_thought
 from prefdelta.pairs.scoring.scores import REWARD_BATCHES
@@ -88,7 +88,7 @@ class RewardScorer:
         self._loaded = loaded
         self._batch_size = batch_size
         self.together = REWARD_BATCHES * batch_size
-        limit = int(getattr(loaded.model.config, "max_position_embeddings", 0) or 2**31)
+        limit = min(context_of(loaded.model.config), loaded.tokenizer.model_max_length)
         self._max_length = min(max_length or limit, limit)
         self._label = label if outputs > 1 else None
         self.truncated = 0
