@@ -233,6 +233,10 @@ def test_a_judge_that_refuses_is_quoted_and_one_that_takes_other_fields_is_asked
     found = judged(tmp_path / "asked")
     assert found["fields"] == {"max_tokens": "sent as max_completion_tokens", "temperature": "left out"}
     assert found["counts"]["judged"] == 12
+    with strict_server(lambda body: None) as (url, _):
+        words = ("judge", "pairwise", tmp_path / "ours.json", base, "--questions", base, "--judge", url)
+        invoke(*words, "--judge-model", "another", "-o", tmp_path / "asked", "--overwrite")
+    assert judged(tmp_path / "asked")["fields"] == {}
 
 
 def test_the_folder_that_answer_writes_is_judged(tmp_path: Path) -> None:

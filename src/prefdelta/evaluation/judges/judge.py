@@ -14,9 +14,6 @@ from prefdelta.generation.openai_client import ChatClient, Endpoint
 Arrived = Callable[[int, Reply], None]
 Progress = Callable[[int, int], None]
 
-_FIELDS = "fields"
-"""The key, among the kept replies, of the fields that the judge did not take."""
-
 
 @dataclass(frozen=True)
 class Ask:
@@ -83,14 +80,18 @@ def ask_all(judge: Judge, asks: Sequence[Ask], log: ResumableRows, progress: Pro
     if todo:
         judge.ask(list(todo.values()), arrived)
         if judge.fields:
-            log.add([(_FIELDS, dict(judge.fields))])
+            log.add([(_fields_key(judge), dict(judge.fields))])
     return [replies[key] for key in keys]
 
 
-def changed_fields(log: ResumableRows) -> Mapping[str, str]:
-    """The fields that the judge whose replies were kept did not take, and what was done instead."""
-    found: Mapping[str, str] = log.found.get(_FIELDS, {})
+def changed_fields(judge: Judge, log: ResumableRows) -> Mapping[str, str]:
+    """The fields that a judge whose replies were kept did not take, and what was done instead."""
+    found: Mapping[str, str] = log.found.get(_fields_key(judge), {})
     return found
+
+
+def _fields_key(judge: Judge) -> str:
+    return f"fields of {judge.name}"  # replies of several judges may be kept
 
 
 def _body(ask: Ask) -> dict[str, Any]:
