@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +125,7 @@ def test_a_row_that_was_edited_counts_as_it_stands() -> None:
     pair = from_trl(row, "r")
     assert pair.chosen.spans == (Span("edited"),)
     assert pair.chosen.thinking
+    assert from_trl({**to_trl(RICH), "task": "another"}, "r") == replace(RICH, task="another")
 
 
 MESSAGES = [{"role": "assistant", "content": "x"}]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from prefdelta.core.errors import PrefdeltaError
@@ -91,7 +92,7 @@ def from_trl(row: Mapping[str, Any], name: str) -> Pair:
         return Sample(known, (Span(text),) if text else (), "stop", tokens=0, thinking=bool(thinking))
 
     pair = Pair(known, str(row.get("task") or "imported"), prompt, sample(chosen), sample(rejected))
-    return _restored(pair, row.get(OWN), name)
+    return _restored(pair, row, name)
 
 
 def _parts(row: Mapping[str, Any], name: str) -> tuple[tuple[Message, ...], str, str]:
@@ -202,8 +203,9 @@ def _thinking(switches: Any, name: str) -> bool | None:
     return bool(given[_SWITCH]) if _SWITCH in given else None
 
 
-def _restored(pair: Pair, own: Any, name: str) -> Pair:
-    """The pair as it was exported, if the row still says the same."""
+def _restored(pair: Pair, row: Mapping[str, Any], name: str) -> Pair:
+    """The pair as it was exported, if the row still says the same; its task is what the row says now."""
+    own = row.get(OWN)
     if own is None:
         return pair
     try:
@@ -215,4 +217,4 @@ def _restored(pair: Pair, own: Any, name: str) -> Pair:
         and (before.chosen.text, before.rejected.text) == (pair.chosen.text, pair.rejected.text)
         and before.chosen.thinking == pair.chosen.thinking
     )
-    return before if same else pair
+    return replace(before, task=pair.task if row.get("task") else before.task) if same else pair
