@@ -83,6 +83,8 @@ def test_a_gold_answer_that_is_no_rule_is_told() -> None:
         follows(sample("a"), ("42",))
     with pytest.raises(PrefdeltaError, match="lacks 'count'"):
         follows(sample("a"), ('{"rule": "sentences"}',))
+    with pytest.raises(PrefdeltaError, match=r'"count": "5"}\' of the scorer .* cannot be used'):
+        follows(sample("a"), ('{"rule": "at-most-words", "count": "5"}',))
 
 
 def test_training_topics_are_no_topics_of_the_items() -> None:

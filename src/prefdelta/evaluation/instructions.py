@@ -177,6 +177,8 @@ def _holds(text: str, answer: str) -> bool:
         return rule.holds(spec, answer)
     except KeyError as error:
         raise PrefdeltaError(f"the rule {text[:80]!r} of the scorer 'instructions' lacks {error}.") from None
+    except (TypeError, AttributeError) as error:
+        raise PrefdeltaError(f"the rule {text[:80]!r} of the scorer 'instructions' cannot be used: {error}.") from None
 
 
 def sentences(text: str) -> list[str]:

@@ -69,11 +69,12 @@ def test_bad_rows_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
     path = write(
         tmp_path / "answers.jsonl",
         [good, "{broken", "[]", "null", "3", {"instruction": "x"}, {"instruction": "y", "output": None}, good,
-         {"question_id": 1, "choices": []}, {"uid": "u", "messages": [{"role": "assistant"}]}, "[" * 100_000],
+         {"question_id": 1, "choices": []}, {"uid": "u", "messages": [{"role": "assistant"}]}, "[" * 100_000,
+         {"uid": "u", "messages": [{"role": "assistant", "content": "a"}], "metadata": {"token_len": "?"}}],
     )  # fmt: skip
     found = read_answers(path)
     assert list(found.rows) == [item_id("Say hi.")]
-    assert len(found.malformed) == 10
+    assert len(found.malformed) == 11
     assert found.malformed[0].startswith("answers.jsonl, line 2: not valid JSON")
     assert found.malformed[6].endswith("is there twice")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,9 @@ def test_published_gamed_rows_are_read(tmp_path: Path) -> None:
         read_gamed(path, 805)
     with pytest.raises(PrefdeltaError, match="cannot read the gamed baselines"):
         read_gamed(tmp_path / "none.csv", 2)
+    path.write_text(json.dumps([{"instruction": "x" * 200_000}]))  # the baseline's file in place of this one
+    with pytest.raises(PrefdeltaError, match="cannot read the gamed baselines"):
+        read_gamed(path, 2)
 
 
 def test_a_fit_that_the_penalty_empties_gives_no_rate() -> None:

@@ -119,8 +119,9 @@ def build_index(folder: Path, corpus: str, *, encoder: str | None = None, kind: 
 
 def _about(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(regular(folder / ABOUT).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        about = json.loads(regular(folder / ABOUT).read_text(encoding="utf-8"))
+        return {"kind": about["kind"], "encoder": None if about["kind"] == "bm25" else about["encoder"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise PrefdeltaError(
             f"{folder} holds no search index; make one with `prefdelta index CORPUS.jsonl -o {folder}`."
         ) from error

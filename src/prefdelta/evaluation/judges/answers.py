@@ -150,6 +150,8 @@ def _answered(row: Row) -> tuple[Answered, str]:
     if "messages" in row:
         said = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
         tokens = (row.get("metadata") or {}).get("token_len")
+        if tokens is not None and type(tokens) is not int:
+            raise TypeError(f"token_len is {tokens!r}")
         name = str(row["uid"] if "uid" in row else row["question_id"])
         return Answered(name, _turns(said), tokens), str(row.get("model", ""))
     if "spans" in row:

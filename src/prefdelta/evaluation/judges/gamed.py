@@ -57,7 +57,7 @@ def read_gamed(path: Path, questions: int) -> tuple[GamedRows, Array]:
             name: np.array([float(row[name] or "nan") for row in rows])
             for name in ("preference", "std_delta_len", "instruction_difficulty")
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise PrefdeltaError(f"cannot read the gamed baselines {path}: {error!r}.") from error
     difficulty = dict(zip(index, columns["instruction_difficulty"].tolist(), strict=True))
     if sorted(difficulty) != list(range(questions)):
