@@ -34,3 +34,13 @@ def test_what_the_disk_refuses_in_the_background_is_raised(tmp_path: Path, monke
     with pytest.raises(OSError, match="No space"), WriteBehind(tmp_path / "file") as out:  # noqa: PT012
         while True:
             out.write(b"0123456789")
+
+
+def test_what_the_disk_refuses_of_the_last_piece_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(writebehind, "_ENOUGH", 10)
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(OSError, match="Input/output"), WriteBehind(tmp_path / "file") as out:
+        out.write(b"0123456789")

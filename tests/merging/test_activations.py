@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from lora_fixtures import random_update, tiny_qwen
 from prefdelta.core.errors import PrefdeltaError
@@ -52,6 +53,21 @@ def test_unknown_modules_and_empty_texts_are_refused(tmp_path: Path) -> None:
         collect_activations(tiny_qwen(), [[]], [MODULE], tmp_path / "x")
 
 
+def test_a_module_that_is_not_given_every_token_is_refused(tmp_path: Path) -> None:
+    class Mixture(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.expert = nn.Embedding(9, 4), nn.Linear(4, 4)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            routed = ids[ids > 5]
+            return self.expert(self.embedding(routed)) if len(routed) else self.embedding(ids)
+
+    for texts in ([[6, 7], [1, 2]], [[6, 1]]):
+        with pytest.raises(PrefdeltaError, match="module expert is not given every token"):
+            collect_activations(Mixture(), texts, ["expert"], tmp_path / "x")
+
+
 def test_regmean_reads_one_file_for_each_adapter(tmp_path: Path) -> None:
     deltas = [random_update(seed, (6, 5), 2) for seed in range(2)]
     x = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
@@ -71,3 +87,5 @@ def test_regmean_reads_one_file_for_each_adapter(tmp_path: Path) -> None:
         get_method("regmean")([delta.T for delta in deltas], module="m", options={"activations": files})
     with pytest.raises(PrefdeltaError, match="cannot read the activations"):
         get_method("regmean")(deltas, module="m", options={"activations": [tmp_path / "none", files[0]]})
+    with pytest.raises(PrefdeltaError, match="at least one weight that is not 0"):
+        get_method("regmean")(deltas, weights=[0, 0], module="m", options={"activations": files})

@@ -138,3 +138,15 @@ def test_more_directions_than_the_module_has_sides() -> None:
     deltas = [random_update(seed, (9, 7), 4) for seed in range(3)]
     for name in ("tsv-m", "iso-c", "iso-cts", "lego", "knots-ties", "core-ties", "linear"):
         compare(name, deltas, [1.0, 0.5, 2.0], {})
+
+
+def test_more_adapters_than_the_module_has_sides() -> None:
+    deltas = [random_update(seed, (4, 7), 1) for seed in range(5)]
+    compare("tsv-m", deltas, [1.0, 0.5, 2.0, 1.0, 1.0], {})
+    assert get_method("tsv-m")(deltas).norm() > 0
+
+
+def test_updates_take_no_more_directions_than_the_sum_has() -> None:
+    deltas = [random_update(seed, (9, 40), 1) for seed in range(10)]
+    compare("iso-cts", deltas, [1.0] * 10, {"common": 0.4})
+    assert get_method("iso-cts").run(deltas, options={"common": 0.4}).notes["common_directions"] == 9

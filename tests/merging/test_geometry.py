@@ -9,6 +9,7 @@ import torch
 
 from lora_fixtures import random_orthogonal, random_update
 from prefdelta.adapters import AdapterInfo, write_adapter
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.linalg.lowrank import LowRank
 from prefdelta.merging import compare
 
@@ -76,3 +77,9 @@ def test_a_missing_module_and_a_zero_update(tmp_path: Path) -> None:
     assert geometry.norms[2] == 0
     assert geometry.pairs[1].cosine is None
     assert geometry.pairs[1].overlap_u is None
+
+
+def test_adapters_of_different_bases_are_refused(tmp_path: Path) -> None:
+    folders = [save(tmp_path / name, q=random_update(0, (rows, 5), 2)) for name, rows in (("a", 6), ("b", 7))]
+    with pytest.raises(PrefdeltaError, match="module q is 6x5 in a but 7x5 in b"):
+        compare(folders)

@@ -78,6 +78,11 @@ class Adapter:
             check_as_written(file)
         return adapter
 
+    def __contains__(self, module: str) -> bool:
+        """Whether the adapter adapts a module."""
+        layer, number = split_name(module)
+        return layer in self._factors and number < self._stored_as(module).experts
+
     @property
     def name(self) -> str:
         """The folder's own name."""

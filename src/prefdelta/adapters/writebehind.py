@@ -26,9 +26,11 @@ class WriteBehind:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: object, *_: object) -> None:
         self._thread.shutdown()
         self._file.close()
+        if failure is None and self._syncing is not None:
+            self._syncing.result()  # the disk tells of a failed sync once
 
     def seek(self, place: int) -> None:
         """Go to a place in the file."""

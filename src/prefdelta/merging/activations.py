@@ -39,7 +39,7 @@ def collect_activations(
         The number of rows stored for each module.
 
     Raises:
-        PrefdeltaError: a module is not in the model, or there were no tokens.
+        PrefdeltaError: a module is not in the model or is not given every token, or there were no tokens.
     """
     found = dict(model.named_modules())
     missing = sorted(set(modules) - set(found))
@@ -63,7 +63,14 @@ def collect_activations(
             if not len(ids):
                 continue
             with torch.no_grad():
+                seen.clear()
                 model(torch.tensor([list(ids)], device=device))
+            for name in modules:
+                if name not in seen or len(seen[name]) != len(ids):
+                    raise PrefdeltaError(
+                        f"module {name} is not given every token of a sequence, as the experts of a mixture are not, "
+                        "so its inputs cannot be collected; leave it out."
+                    )
             places = _reservoir(total, len(ids), tokens, generator)
             total += len(ids)
             for name in modules:

@@ -15,6 +15,7 @@ from prefdelta.core.config import Frozen
 from prefdelta.core.names import tell_apart
 from prefdelta.linalg.lowrank import LowRank
 from prefdelta.linalg.threads import one_thread
+from prefdelta.merging.inputs import module_shapes
 
 _TOLERANCE = 1e-7  # as GAM's: directions of rounding noise would otherwise count as shared or unshared ones
 
@@ -74,19 +75,18 @@ def compare(adapters: Sequence[Path | str]) -> Geometry:
     """Compare the updates of adapters of one base model, one module in memory at a time.
 
     Raises:
-        PrefdeltaError: an adapter cannot be read.
+        PrefdeltaError: an adapter cannot be read, or a module has different shapes.
     """
     opened = [Adapter.open(path) for path in adapters]
+    names = tell_apart([adapter.path for adapter in opened])
     pairs = list(combinations(range(len(opened)), 2))
     squares = [0.0] * len(opened)
     inner = dict.fromkeys(pairs, 0.0)
     found: dict[tuple[int, int], list[ModulePair]] = {pair: [] for pair in pairs}
     with one_thread():
-        for module in sorted({module for adapter in opened for module in adapter.modules}):
+        for module in module_shapes(opened, names):
             deltas = {
-                index: adapter.load(module, torch.float64)
-                for index, adapter in enumerate(opened)
-                if module in adapter.modules
+                index: adapter.load(module, torch.float64) for index, adapter in enumerate(opened) if module in adapter
             }
             parts = {index: Bases(delta) for index, delta in deltas.items()}
             for index, part in parts.items():
@@ -98,7 +98,7 @@ def compare(adapters: Sequence[Path | str]) -> Geometry:
                     found[first, second].append(_compare_module(module, parts[first], parts[second], product))
     norms = [math.sqrt(square) for square in squares]
     return Geometry(
-        names=tuple(tell_apart([adapter.path for adapter in opened])),
+        names=tuple(names),
         norms=tuple(norms),
         pairs=tuple(_pair(pair, norms, inner[pair], found[pair]) for pair in pairs),
     )

@@ -299,7 +299,7 @@ def _check_storage(adapters: Sequence[Adapter], labels: Sequence[str]) -> None:
 
 def updates_of(adapters: Sequence[Adapter], module: str) -> tuple[list[int], Stack]:
     """The positions of the adapters that have the module, and every adapter's update of it, zero where it has none."""
-    present = [index for index, adapter in enumerate(adapters) if module in adapter.modules]
+    present = [index for index, adapter in enumerate(adapters) if module in adapter]
     # The type of a zero update is the narrowest, so that it widens no other.
     nothing = LowRank.zero(adapters[present[0]].shape(module), torch.bfloat16), 1.0
     read = [adapter.stored(module) if index in present else nothing for index, adapter in enumerate(adapters)]

@@ -105,11 +105,11 @@ class _Walk:
         where = grid(module, shape)
         self._sampled += len(where.rows) * len(where.columns)
         deltas = [
-            adapter.load(module, torch.float64) if module in adapter.modules else LowRank.zero(shape)
+            adapter.load(module, torch.float64) if module in adapter else LowRank.zero(shape)
             for adapter in self._adapters
         ]
         parts = [_Part(delta, where) for delta in deltas]
-        adapted = [module in adapter.modules for adapter in self._adapters]
+        adapted = [module in adapter for adapter in self._adapters]
         self._modules.append(
             InspectedModule(
                 module=module,

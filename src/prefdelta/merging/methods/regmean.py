@@ -34,8 +34,11 @@ def regmean(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Reg
             return image @ torch.linalg.inv(total)
 
     Raises:
-        PrefdeltaError: there is not one file for each adapter, or one lacks the module or does not fit it.
+        PrefdeltaError: there is not one file for each adapter, or one lacks the module or does not fit it, or all
+            weights are 0.
     """
+    if not any(weights):
+        raise PrefdeltaError("merge method regmean takes at least one weight that is not 0.")
     width = deltas[0].shape[1]
     inputs = [_read(path, module, width) for path in options.activations]
     return merge_on_activations(deltas, inputs, weights=weights, shrink=options.shrink, ridge=options.ridge)

@@ -41,7 +41,8 @@ def tsv_m(deltas: Sequence[LowRank], *, weights: Sequence[float], options: TsvOp
 
     The low-rank form: every update contributes the rᵢ directions that it has. The authors' code takes min(d)/N of
     each update's singular vectors, which for an adapter are mostly null-space vectors, arbitrary, that still bend U⊥.
-    Where Σ rᵢ exceeds the smaller side of the module, each update's leading min(d)/N directions are taken, as there.
+    Where Σ rᵢ exceeds the smaller side of the module, each update's leading min(d)/N directions are taken, as there,
+    but never none: where N exceeds min(d), U⊥ has orthonormal rows instead.
 
     What updates share is counted once: N identical updates at weight 1 give that update, so weights 1/N give 1/N of
     it.
@@ -56,7 +57,7 @@ def tsv_m(deltas: Sequence[LowRank], *, weights: Sequence[float], options: TsvOp
             parts = [torch.linalg.svd(delta, full_matrices=False) for delta in deltas]
             ranks = [int((S > tolerance * S[0]).sum()) for _, S, _ in parts]
             if sum(ranks) > min(deltas[0].shape):
-                ranks = [min(rank, min(deltas[0].shape) // len(deltas)) for rank in ranks]
+                ranks = [min(rank, max(1, min(deltas[0].shape) // len(deltas))) for rank in ranks]
             U = torch.cat([U[:, :rank] for (U, _, _), rank in zip(parts, ranks)], dim=1)
             S = torch.cat([w * S[:rank] for (_, S, _), rank, w in zip(parts, ranks, weights)])
             V = torch.cat([Vt[:rank].T for (_, _, Vt), rank in zip(parts, ranks)], dim=1)
@@ -70,7 +71,7 @@ def tsv_m(deltas: Sequence[LowRank], *, weights: Sequence[float], options: TsvOp
     parts = [delta.svd(options.tolerance) for delta in deltas]
     limit = min(deltas[0].shape)
     if sum(len(part.S) for part in parts) > limit:
-        share = limit // len(parts)
+        share = max(1, limit // len(parts))
         parts = [type(part)(part.U[:, :share], part.S[:share], part.V[:, :share]) for part in parts]
     s = torch.cat([part.S * weight for part, weight in zip(parts, weights, strict=True)])
     u, least_u = nearest_isometry(torch.cat([part.U for part in parts], dim=1), options.tolerance)
@@ -112,10 +113,10 @@ def iso_c(deltas: Sequence[LowRank], *, weights: Sequence[float], options: IsoOp
 def iso_cts(deltas: Sequence[LowRank], *, weights: Sequence[float], options: IsoCtsOptions) -> Merged:
     """ΔW = σ̄ U* V*ᵀ, of k common directions and s directions of each update.
 
-    With R directions in Σ wᵢ ΔWᵢ = U S Vᵀ and N updates that are not zero, s = round((1 - common) R / N) and
-    k = R - N s. The common ones are the leading k of the sum, U_c, S_c, V_c; update i adds the leading s singular
-    triples of wᵢ (ΔWᵢ - U_c U_cᵀ ΔWᵢ). Both sides are made orthonormal together (polar factor), and σ̄ is the mean of
-    all the singular values collected.
+    With R directions in Σ wᵢ ΔWᵢ = U S Vᵀ and N updates that are not zero, s = round((1 - common) R / N), at most
+    R / N, and k = R - N s. The common ones are the leading k of the sum, U_c, S_c, V_c; update i adds the leading s
+    singular triples of wᵢ (ΔWᵢ - U_c U_cᵀ ΔWᵢ). Both sides are made orthonormal together (polar factor), and σ̄ is the
+    mean of all the singular values collected.
 
     The low-rank form of the paper's method, which has min(d) in the place of R; see :data:`iso_c`.
 
@@ -125,7 +126,7 @@ def iso_cts(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Iso
             present = [w * delta for w, delta in zip(weights, deltas) if w != 0 and delta.norm() > 0]
             U, S, Vt = torch.linalg.svd(sum(present), full_matrices=False)
             rank = int((S > tolerance * S[0]).sum())
-            own = round((1 - common) * rank / len(present))
+            own = min(round((1 - common) * rank / len(present)), rank // len(present))
             k = rank - len(present) * own
             left, values, right = [U[:, :k]], [S[:k]], [Vt[:k].T]
             for delta in present:
@@ -143,7 +144,7 @@ def iso_cts(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Iso
     if not len(s):
         return Merged(LowRank.zero(deltas[0].shape))
     present = [delta.scaled(weight) for delta, weight in zip(deltas, weights, strict=True) if weight and delta.norm()]
-    own = round((1 - options.common) * len(s) / len(present))
+    own = min(round((1 - options.common) * len(s) / len(present)), len(s) // len(present))
     common = len(s) - len(present) * own
     collected = [Svd(u[:, :common], s[:common], v[:, :common])]
     for weighted in present if own else ():
