@@ -30,8 +30,8 @@ def dense_gram(deltas: Sequence[LowRank]) -> torch.Tensor:
 def test_products_and_norms_are_the_dense_ones(ranks: tuple[int, ...]) -> None:
     deltas = updates(ranks)
     stack = Stack.of(deltas)
-    torch.testing.assert_close(stack.left, stack.B.T @ stack.B, **CLOSE)
-    torch.testing.assert_close(stack.right, stack.A @ stack.A.T, **CLOSE)
+    torch.testing.assert_close(stack.outputs.gram, stack.B.T @ stack.B, **CLOSE)
+    torch.testing.assert_close(stack.inputs.gram, stack.A @ stack.A.T, **CLOSE)
     torch.testing.assert_close(stack.gram(), dense_gram(deltas), rtol=1e-10, atol=1e-7)
     other = random_update(99, SHAPE, 5)
     expected = torch.stack([(other.dense() * delta.dense()).sum() for delta in deltas])

@@ -11,8 +11,7 @@ from prefdelta.core.lazy import lazily
 
 if TYPE_CHECKING:
     from prefdelta.adapters.config import AdapterInfo
-    from prefdelta.adapters.memory import MemoryAdapter
-    from prefdelta.adapters.protocol import LoraAdapter
+    from prefdelta.adapters.memory import LoraAdapter, MemoryAdapter
     from prefdelta.adapters.reader import Adapter
     from prefdelta.adapters.writer import SERVABLE_RANKS, servable_rank, write_adapter, write_files
 
@@ -33,7 +32,7 @@ __getattr__ = lazily(
         "SERVABLE_RANKS": "writer",
         "Adapter": "reader",
         "AdapterInfo": "config",
-        "LoraAdapter": "protocol",
+        "LoraAdapter": "memory",
         "MemoryAdapter": "memory",
         "servable_rank": "writer",
         "write_adapter": "writer",

@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from prefdelta.adapters.memory import LoraAdapter
 from prefdelta.adapters.names import PREFIX
-from prefdelta.adapters.protocol import LoraAdapter
 from prefdelta.adapters.reader import Adapter
 from prefdelta.adapters.storage import layer_path
 from prefdelta.core.errors import PrefdeltaError
@@ -334,6 +334,8 @@ def _check_tables(model: nn.Module, adapter: LoraAdapter, extra: Sequence[str]) 
                 f"{adapter.path} holds {name}, which its modules_to_save do not name: PEFT would load it over the "
                 "base's own weight; use PEFT's merge_and_unload for this adapter."
             )
+    if not isinstance(adapter, Adapter):
+        return  # what was never written has nothing beside its factors
     for name in adapter.base_copies:
         weight = model.get_submodule(name.removeprefix(PREFIX).partition(".base_layer.")[0]).weight
         assert isinstance(weight, Tensor)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prefdelta.adapters.config import AdapterInfo, merged_config
 from prefdelta.adapters.names import PREFIX
+from prefdelta.adapters.reader import Adapter
 from prefdelta.adapters.storage import split_name
 from prefdelta.adapters.writer import common_ranks
 from prefdelta.core.errors import PrefdeltaError
@@ -28,7 +29,6 @@ class MemoryAdapter:
     """
 
     extra: tuple[str, ...] = ()
-    base_copies: tuple[str, ...] = ()
 
     def __init__(self, name: str, updates: Mapping[str, LowRank], info: AdapterInfo, dtype: torch.dtype) -> None:
         self.path = name
@@ -73,14 +73,6 @@ class MemoryAdapter:
         # PEFT knows no rank 0, so a zero update is stored as one zero column.
         return stored.padded(max(stored.rank, 1)).to(dtype)
 
-    def base_copy(self, name: str) -> Tensor:
-        """It has none.
-
-        Raises:
-            KeyError: always.
-        """
-        raise KeyError(name)
-
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors under PEFT's names, in the stored type."""
         named: dict[str, Tensor] = {}
@@ -90,3 +82,7 @@ class MemoryAdapter:
             for name, factor in zip(stored.names, stored.packed(updates), strict=True):
                 named[f"{PREFIX}{layer}.{name}"] = factor.contiguous()
         return named
+
+
+LoraAdapter = Adapter | MemoryAdapter
+"""An adapter on disk or in memory."""

@@ -9,9 +9,8 @@ import pickle
 import struct
 import weakref
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -48,33 +47,6 @@ _UNPICKLING_ERRORS = (
 )
 _LARGEST_HEADER = 32 << 20  # bytes; 100,000 tensors take about 20 of its millions
 _LFS_MAGIC = b"version https://git-lfs"
-
-
-class Source(Protocol):
-    """Named tensors on disk: shapes at once, values on demand."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that are read."""
-        ...
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shape of every tensor."""
-        ...
-
-    @property
-    def dtypes(self) -> Mapping[str, torch.dtype | None]:
-        """The type of every tensor, ``None`` where it is no floating-point type that factors may have."""
-        ...
-
-    def tensor(self, name: str) -> Tensor:
-        """Read one tensor."""
-        ...
-
-    def rows(self, name: str, first: int, count: int) -> Tensor:
-        """Read at most ``count`` rows of a tensor, from row ``first`` on."""
-        ...
 
 
 def weights_file(folder: Path) -> Path:
@@ -132,9 +104,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _SafetensorsSource:
-    """A safetensors file, whose tensors are read one by one.
+    """A safetensors file, whose tensors are read one by one, whole or some rows.
 
     The library's own reader maps the file into memory, where every page that was ever touched counts as the process's.
+
+    Attributes:
+        files: the files that are read.
+        shapes: the shape of every tensor.
+        dtypes: its type, ``None`` where it is no floating-point type that factors may have.
     """
 
     def __init__(self, path: Path) -> None:
@@ -235,6 +212,10 @@ class _PickleSource:
 
     def rows(self, name: str, first: int, count: int) -> Tensor:
         return self.tensor(name)[first : first + count]
+
+
+Source = _SafetensorsSource | _ShardedSource | _PickleSource
+"""Named tensors on disk: shapes at once, values on demand."""
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from functools import cached_property
 
 import torch
@@ -19,47 +18,10 @@ from prefdelta.linalg.lowrank import LowRank, evening
 _CANCELLED = 1e-5  # a squared norm below this share of its terms has lost too many digits
 
 
-class Columns(ABC):
-    """A matrix ``(d, k)``, whose products with a factor stack M ``(d, R)`` of as many rows will be asked for.
+class Combination:
+    """M X ``(d, k)``: combinations of the columns of a factor stack M ``(d, R)``.
 
-    Attributes:
-        stack: M.
-    """
-
-    stack: FactorStack
-
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """k."""
-
-    @abstractmethod
-    def matrix(self, dtype: torch.dtype = torch.float64, *, then: float = 1.0) -> Tensor:
-        """The matrix itself times the number ``then``, rounded to ``dtype``."""
-
-    @abstractmethod
-    def stretched(self, factors: Tensor) -> Columns:
-        """Each column times its factor."""
-
-    @property
-    @abstractmethod
-    def products(self) -> Tensor:
-        """Mᵀ times the matrix, ``(R, k)``."""
-
-    @property
-    @abstractmethod
-    def own(self) -> Tensor:
-        """The products of the columns with one another, ``(k, k)``."""
-
-    @abstractmethod
-    def squares(self) -> Tensor:
-        """The squared length that every column would have if nothing in it cancelled, ``(k,)``."""
-
-
-class Combination(Columns):
-    """M X: combinations of M's columns, which come to exist only if someone asks for them.
-
-    Its products follow from MᵀM and small matrices.
+    They come to exist only if someone asks for them; their products follow from MᵀM and small matrices.
 
     Args:
         stack: M.
@@ -76,11 +38,11 @@ class Combination(Columns):
         return self.X.shape[-1]
 
     def matrix(self, dtype: torch.dtype = torch.float64, *, then: float = 1.0) -> Tensor:
-        """See :meth:`Columns.matrix`; rounded once."""
+        """M X times the number ``then``, rounded once to ``dtype``."""
         return self.stack.times(self.X, dtype, then=then)
 
     def stretched(self, factors: Tensor) -> Combination:
-        """See :meth:`Columns.stretched`."""
+        """Each column times its factor."""
         return Combination(self.stack, self.X * factors)
 
     @cached_property
@@ -94,13 +56,16 @@ class Combination(Columns):
         return _by(self.products.T, self.X)
 
     def squares(self) -> Tensor:
-        """See :meth:`Columns.squares`."""
+        """The squared length that every column would have if nothing in it cancelled, ``(k,)``."""
         lengths = self.stack.gram.diagonal().clamp(min=0).sqrt()
         return _by(lengths, self.X.abs()).square()
 
 
-class Given(Columns):
-    """Columns that are there, in float32 or float64."""
+class Given:
+    """Columns ``(d, k)`` that are there, in float32 or float64, beside a factor stack M of as many rows.
+
+    Its attributes and methods are those of :class:`Combination`.
+    """
 
     def __init__(self, stack: FactorStack, columns: Tensor) -> None:
         self.stack = stack
@@ -112,11 +77,11 @@ class Given(Columns):
         return self._columns.shape[1]
 
     def matrix(self, dtype: torch.dtype = torch.float64, *, then: float = 1.0) -> Tensor:
-        """See :meth:`Columns.matrix`."""
+        """The columns times the number ``then``, rounded to ``dtype``."""
         return (self._columns if then == 1.0 else self._columns * then).to(dtype)
 
     def stretched(self, factors: Tensor) -> Given:
-        """See :meth:`Columns.stretched`."""
+        """Each column times its factor."""
         return Given(self.stack, self._columns * factors.to(self._columns.dtype))
 
     @cached_property
@@ -126,12 +91,15 @@ class Given(Columns):
 
     @cached_property
     def own(self) -> Tensor:
-        """See :meth:`Columns.own`."""
+        """The products of the columns with one another."""
         return (self._columns.T @ self._columns).to(torch.float64)
 
     def squares(self) -> Tensor:
         """The squared lengths: there is nothing to cancel."""
         return self.own.diagonal()
+
+
+Columns = Combination | Given
 
 
 def _by(matrix: Tensor, columns: Tensor) -> Tensor:

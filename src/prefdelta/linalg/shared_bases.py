@@ -29,7 +29,7 @@ def core_basis(stack: Stack) -> tuple[Tensor, Tensor]:
         if triangle is None:
             triangle = householder(stack.inputs.block(index, torch.float64)).R
         triangles.append(triangle.T)
-    u, s, _ = torch.linalg.svd(stack.output_qr.R @ torch.block_diag(*triangles), full_matrices=False)
+    u, s, _ = torch.linalg.svd(stack.outputs.qr.R @ torch.block_diag(*triangles), full_matrices=False)
     keep = int((s > SVD_TOLERANCE * s[0]).sum()) if s.numel() and s[0] > 0 else 0
     return sign_fixed(u[:, :keep]), s[:keep]
 
@@ -44,7 +44,7 @@ def output_basis(deltas: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
     """
     stack = Stack.of(deltas)
     u, s = core_basis(stack)
-    return sign_fixed(stack.output_qr.turn(u)), s
+    return sign_fixed(stack.outputs.qr.turn(u)), s
 
 
 def sign_fixed(basis: Tensor) -> Tensor:

@@ -96,26 +96,6 @@ class Stack(Sequence[LowRank]):
     def __iter__(self) -> Iterator[LowRank]:
         return iter(self._deltas)
 
-    @property
-    def left(self) -> Tensor:
-        """BᵀB, ``(R, R)``."""
-        return self.outputs.gram
-
-    @property
-    def right(self) -> Tensor:
-        """AAᵀ, ``(R, R)``."""
-        return self.inputs.gram
-
-    @property
-    def output_qr(self) -> ThinQr:
-        """The QR factors of B."""
-        return self.outputs.qr
-
-    @property
-    def input_qr(self) -> ThinQr:
-        """The QR factors of Aᵀ."""
-        return self.inputs.qr
-
     @cached_property
     def triangles(self) -> list[tuple[Tensor, Tensor] | None]:
         """The Cholesky factors of every BᵢᵀBᵢ and AᵢAᵢᵀ, where both are fit for it."""
@@ -137,7 +117,7 @@ class Stack(Sequence[LowRank]):
         A method that commutes with rotations of the module's input and output may work on these, matrices of side R
         at most, and have its result :meth:`lifted`.
         """
-        left, right = self.output_qr.R, self.input_qr.R.T
+        left, right = self.outputs.qr.R, self.inputs.qr.R.T
         return Stack.of([LowRank(left[:, span], right[span]) for span in self.spans])
 
     def lifted(self, core: LowRank) -> LowRank:
@@ -148,7 +128,7 @@ class Stack(Sequence[LowRank]):
         """Q_B C for a C ``(R, k)``."""
         X = self.outputs.coefficients(columns)
         if X is None:
-            return Given(self.outputs, self.output_qr.turn(columns))
+            return Given(self.outputs, self.outputs.qr.turn(columns))
         return Combination(self.outputs, X)
 
     def multiply_pairs(self) -> None:
@@ -167,7 +147,7 @@ class Stack(Sequence[LowRank]):
 
     def gram(self) -> Tensor:
         """G with Gᵢⱼ = ⟨ΔWᵢ, ΔWⱼ⟩_F, ``(N, N)``."""
-        return self._by_update(self._by_update(self.left * self.right).T)
+        return self._by_update(self._by_update(self.outputs.gram * self.inputs.gram).T)
 
     def inner(self, delta: LowRank) -> Tensor:
         """⟨ΔW, ΔWᵢ⟩ for every i, ``(N,)``."""
@@ -205,7 +185,7 @@ class Stack(Sequence[LowRank]):
         """:meth:`LowRank.truncated` of Σ wᵢ ΔWᵢ."""
         if not self.rank:
             return LowRank.zero(self.shape), 1.0
-        core = (self.output_qr.R * self.spread(weights)) @ self.input_qr.R.T
+        core = (self.outputs.qr.R * self.spread(weights)) @ self.inputs.qr.R.T
         as_is = ThinQr(core, lambda columns: columns)
         small, kept = rooted(*leading_triples(as_is, core, as_is, rank, SVD_TOLERANCE))
         return self.lifted(small), kept

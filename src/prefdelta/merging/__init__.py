@@ -12,10 +12,10 @@ from prefdelta.merging.methods import catalogue  # noqa: F401  (declares the met
 from prefdelta.merging.registry import METHODS, get_method
 
 if TYPE_CHECKING:
-    from prefdelta.merging.calibrated import merge
+    from prefdelta.merging.engine import merge
     from prefdelta.merging.geometry import compare
     from prefdelta.merging.report import MergeReport
 
 __all__ = ["METHODS", "MergeReport", "compare", "get_method", "merge"]
 
-__getattr__ = lazily(__name__, {"MergeReport": "report", "compare": "geometry", "merge": "calibrated"})
+__getattr__ = lazily(__name__, {"MergeReport": "report", "compare": "geometry", "merge": "engine"})

@@ -9,7 +9,7 @@ import torch
 
 from prefdelta.adapters import Adapter, MemoryAdapter
 from prefdelta.linalg.threads import one_thread
-from prefdelta.merging.engine import Walk, merged_info, stored_dtype
+from prefdelta.merging.engine import merged_info, merged_modules, stored_dtype
 from prefdelta.merging.inputs import prepare, refuse_base_copies
 from prefdelta.merging.registry import Options
 from prefdelta.merging.scale import Scale
@@ -38,6 +38,6 @@ def merge_in_memory(
     if extra_weights == "refuse":
         refuse_base_copies(adapters)
     with one_thread():
-        updates = dict(Walk(inputs, scale, None, torch.float64).stream(MergeStatistics(inputs), None))
+        updates = dict(merged_modules(inputs, MergeStatistics(inputs), scale=scale, dtype=torch.float64))
     name = f"{method} of {', '.join(inputs.labels)}"
     return MemoryAdapter(name, updates, merged_info(adapters), stored_dtype(None, adapters))

@@ -135,7 +135,7 @@ def gam_orthonormal(deltas: Sequence[LowRank], *, weights: Sequence[float], opti
     """
     aligned = _align(deltas, weights, options)
     stack = aligned.stack
-    orthonormal = aligned._replace(X=_polar(aligned.X, stack.left), Y=_polar(aligned.Y, stack.right))
+    orthonormal = aligned._replace(X=_polar(aligned.X, stack.outputs.gram), Y=_polar(aligned.Y, stack.inputs.gram))
     return Merged(orthonormal.assembled(), aligned.notes)
 
 
@@ -222,8 +222,8 @@ def _turn(deltas: Sequence[LowRank], weights: Sequence[float], options: GamOptio
     else:
         reference = None
         spans = [parts[index].span for index in present]
-        towards_u = _chordal_mean([parts[index].X for index in present], spans, share, stack.left)
-        towards_v = _chordal_mean([parts[index].Y for index in present], spans, share, stack.right)
+        towards_u = _chordal_mean([parts[index].X for index in present], spans, share, stack.outputs.gram)
+        towards_v = _chordal_mean([parts[index].Y for index in present], spans, share, stack.inputs.gram)
     cosines = [1.0]
     turned = {}
     for index in present:

@@ -97,7 +97,7 @@ def enter_knots(deltas: Sequence[LowRank], options: KnotsOptions) -> Coordinates
     flipped = options.shared == "input"
     stack = Stack.of(deltas).T if flipped else Stack.of(deltas)
     u, _ = core_basis(stack)
-    left = u.T @ stack.output_qr.R
+    left = u.T @ stack.outputs.qr.R
     dtype = torch.float64 if torch.float64 in stack.dtypes else torch.float32
     inner = [
         LowRank(left[:, span].to(dtype), stack.inputs.block(index, dtype).T) for index, span in enumerate(stack.spans)
@@ -129,7 +129,7 @@ def enter_core(deltas: Sequence[LowRank], options: Options) -> Coordinates:
     stack = Stack.of(deltas)
     u, _ = core_basis(stack)
     v, _ = core_basis(stack.T)
-    left, right = u.T @ stack.output_qr.R, stack.input_qr.R.T @ v
+    left, right = u.T @ stack.outputs.qr.R, stack.inputs.qr.R.T @ v
     cores = torch.empty(len(stack), left.shape[0], right.shape[1], dtype=torch.float64)
     for span, core in zip(stack.spans, cores, strict=True):
         torch.mm(left[:, span], right[span], out=core)
@@ -181,7 +181,7 @@ def enter_compressed(deltas: Sequence[LowRank], options: CompressedOptions) -> C
     stack = Stack.of(deltas)
     left, _ = core_basis(stack)
     right, _ = core_basis(stack.T)
-    outputs, inputs = left.T @ stack.output_qr.R, stack.input_qr.R.T @ right
+    outputs, inputs = left.T @ stack.outputs.qr.R, stack.inputs.qr.R.T @ right
     cores = torch.stack([outputs[:, span] @ inputs[span] for span in stack.spans])
     norms = torch.linalg.matrix_norm(cores)
     rescaled = cores / norms[:, None, None] * (options.beta * norms + (1 - options.beta) * norms.mean())[:, None, None]
