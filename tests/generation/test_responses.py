@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from prefdelta.core.records import Item, Sample, Span, read_rows, write_rows
 from prefdelta.core.shard import Shard
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import Request
-from prefdelta.generation.responses import import_responses, join_responses, sample_responses
+from prefdelta.generation.responses import import_responses, sample_responses
 from prefdelta.recipe import Imported, Sampling
 from tiny import tiny_model, tiny_tokenizer
 
@@ -82,36 +81,21 @@ def test_joined_shards_are_the_whole(tmp_path: Path, degree: int, count: int) ->
     """Thirty questions are three groups of twelve: the last of five shards that hold any is the fifth."""
     sampling = SAMPLING.model_copy(update={"temperature": degree})
     sampler = TransformersSampler(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False), sampling)
-    folders = [tmp_path / name for name in ("whole", "joined", *map(str, range(count)))]
+    folders = [tmp_path / name for name in ("whole", *map(str, range(count)))]
     for folder in folders:
         folder.mkdir()
-    whole, joined, *shards = folders
+    whole, *shards = folders
     sample_responses(ITEMS, sampler, whole, seed=3)
     for number, folder in enumerate(shards):
         sample_responses(ITEMS, sampler, folder, seed=3, shard=Shard(number, count))
-    join_responses(joined, shards)
-    assert contents(joined) == contents(whole)
+    parts = [contents(folder) for folder in shards]
+    assert {name: b"".join(part[name] for part in parts) for name in parts[0]} == contents(whole)
+    assert all(part.keys() == parts[0].keys() for part in parts)
     assert [len(read_rows(folder / "responses.jsonl", Sample)) for folder in shards] == {
         2: [12, 18],
         3: [12, 12, 6],
         5: [0, 12, 0, 12, 6],
     }[count]
-
-
-def test_what_was_declined_and_what_an_engine_notes_is_joined_too(tmp_path: Path) -> None:
-    shards = [tmp_path / name for name in "abc"]
-    for folder in shards:
-        folder.mkdir()
-        write_rows(folder / "responses.jsonl", [])
-    (shards[0] / "declined.jsonl").write_text('{"item":"a"}\n')
-    (shards[2] / "declined.jsonl").write_text('{"item":"c"}\n')
-    (shards[0] / "server.json").write_text('{"unnamed_ends": 2}')
-    (shards[1] / "server.json").write_text('{"fields": {"seed": "left out"}, "unnamed_ends": 1}')
-    (joined := tmp_path / "joined").mkdir()
-    join_responses(joined, shards)
-    assert (joined / "declined.jsonl").read_text() == '{"item":"a"}\n{"item":"c"}\n'
-    notes = json.loads((joined / "server.json").read_text())
-    assert notes == {"fields": {"seed": "left out"}, "unnamed_ends": 3}
 
 
 def test_the_seed_changes_answers(sampler: TransformersSampler, tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from prefdelta.core.records import Item, Sample, read_rows, write_rows
 from prefdelta.core.shard import WHOLE, Shard, group_count
 from prefdelta.experiments.identity import file_externals, scoring_externals, source_config, source_externals
 from prefdelta.experiments.load import Passed, Sampled, Text, text_of
-from prefdelta.experiments.sharding import join_rows
 from prefdelta.experiments.unit import Division, Inputs, MakeShard, RunContext, Unit, Work
 from prefdelta.generation.backends import opened_sampler
 from prefdelta.generation.prompts import draw_prompts
 from prefdelta.generation.request import GROUP_BATCHES
-from prefdelta.generation.responses import RESPONSES, import_responses, join_responses, sample_responses
+from prefdelta.generation.responses import RESPONSES, import_responses, sample_responses
 from prefdelta.pairs.scoring.programmatic import ProgrammaticScorer
 from prefdelta.pairs.scoring.scores import REWARD_BATCHES, SCORE_ROWS, import_scores, score_responses
 from prefdelta.recipe import AnySource, Imported, ModelRef, Prompts, Questions, Sampling, Scoring, Search
@@ -84,7 +83,7 @@ def responses_unit(
 def division_of_answers(model: ModelRef, count: int, sampling: Sampling, make: MakeShard) -> Division:
     """How the answers of a model to ``count`` questions are divided."""
     together = GROUP_BATCHES * sampling.batch_size if model.engine == "transformers" else 1
-    return Division(group_count(count * sampling.n, together), make, join_responses)
+    return Division(group_count(count * sampling.n, together), make)
 
 
 def answered(source: AnySource, count: int, questions: Questions, sampling: Sampling, search: Search | None) -> Work:
@@ -132,7 +131,7 @@ def scores_unit(
         samples = read_rows(inputs["responses"].path / RESPONSES, Sample)
         write_scores(work, items, samples, context, scoring, label, shard)
 
-    division = Division(group_count(count, REWARD_BATCHES * scoring.batch_size), make, join_rows)
+    division = Division(group_count(count, REWARD_BATCHES * scoring.batch_size), make)
     return Unit(
         name,
         "scores",

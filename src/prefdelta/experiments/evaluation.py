@@ -20,7 +20,6 @@ from prefdelta.evaluation.evaluator import GROUP_BATCHES, Evaluator
 from prefdelta.evaluation.served import ServedBackend
 from prefdelta.experiments.identity import benchmark_externals, file_externals
 from prefdelta.experiments.load import Load
-from prefdelta.experiments.sharding import join_rows
 from prefdelta.experiments.unit import Division, Externals, Make, MakeShard, RunContext, Unit, Work
 from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search, Server
 
@@ -92,7 +91,7 @@ def division_of_records(
     """How a model's answers to ``(benchmark, items)`` s are divided; pairs, which are only read, are not."""
     answers = sum(items for benchmark, items in asked if benchmark.pairs is None)
     together = GROUP_BATCHES * sampling.batch_size if model.engine == "transformers" else 1
-    return Division(group_count(answers, together), make, join_rows)
+    return Division(group_count(answers, together), make)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from prefdelta.core.files import concatenate
 from prefdelta.core.manifests import MANIFEST, files_in
 from prefdelta.core.shard import SHARDS, Shard
 from prefdelta.experiments.load import share
-from prefdelta.experiments.unit import Division, Inputs, RunContext, Unit, Work
+from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
 from prefdelta.recipe import BaseRecipe
 
 
@@ -33,14 +33,6 @@ def divided(units: Sequence[Unit], recipe: BaseRecipe) -> list[Unit]:
             raise PrefdeltaError(f"resources.{stage}.shards: the stage {stage!r} is not divided into shards; {known}.")
     wanted = {stage: resources.shards for stage, resources in recipe.resources.items()}
     return [_divided(unit, wanted.get(unit.stage, 1)) for unit in units]
-
-
-def join_rows(work: Path, shards: Sequence[Path]) -> None:
-    """The files of all shards, one after the other, under the names that they have in each of them."""
-    for name in files_in(shards[0]):
-        if name != MANIFEST:
-            (work / name).parent.mkdir(parents=True, exist_ok=True)
-            concatenate(work / name, [shard / name for shard in shards])
 
 
 def _divided(unit: Unit, count: int) -> Unit:
@@ -61,11 +53,16 @@ def _divided(unit: Unit, count: int) -> Unit:
         for number in range(count)
     )
     # Joining is quick, and what an undivided build left behind is no part of it.
-    return replace(unit, make=partial(_join, division, shards), shards=shards, resumable=False)
+    return replace(unit, make=partial(_join, shards), shards=shards, resumable=False)
 
 
-def _join(division: Division, shards: Sequence[Unit], work: Path, inputs: Inputs, context: RunContext) -> None:
-    division.join(work, [inputs[shard.name].path for shard in shards])
+def _join(shards: Sequence[Unit], work: Path, inputs: Inputs, context: RunContext) -> None:
+    """The files of all shards, one after the other, under the names that they have in each of them."""
+    folders = [inputs[shard.name].path for shard in shards]
+    for name in files_in(folders[0]):
+        if name != MANIFEST:
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            concatenate(work / name, [folder / name for folder in folders])
 
 
 def _share(work: Work, count: int) -> Work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,14 +115,11 @@ class Division:
 
     Attributes:
         groups: how many groups of requests it has; no group is divided, so there are at most so many shards.
-        make: writes the files of one shard.
-        join: called with the working folder and the folders of all shards, in order; writes the files that the unit
-            would have written undivided, to the byte.
+        make: writes the files of one shard; those of all shards, joined in order, are those of the undivided unit.
     """
 
     groups: int
     make: MakeShard
-    join: Callable[[Path, Sequence[Path]], None]
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
-from prefdelta.core.files import concatenate, expanded, replace_text, write_json
+from prefdelta.core.files import expanded, replace_text, write_json
 from prefdelta.core.records import Item, Sample, read_some, to_json
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.core.shard import WHOLE, Shard
@@ -53,8 +52,8 @@ def sample_responses(
         seed: of the random numbers; those of an answer depend on it, on the item's id and on the answer's index.
         n: how many answers to each item.
         progress: called with the number of answers there are and of all.
-        shard: the part of the requests that is answered; :func:`join_responses` joins the folders of all parts to one
-            with the bytes of the whole.
+        shard: the part of the requests that is answered; the files of all parts, joined in order, have the bytes of
+            the whole.
 
     Raises:
         PrefdeltaError: as the sampler's ``stream``; finished answers are kept. Or every question was declined.
@@ -93,21 +92,6 @@ def sample_responses(
     replace_text(folder / RESPONSES, "".join(to_json(log.found[key]) + "\n" for key in keys if key in log.found))
     log.remove()
     refused.remove()
-
-
-def join_responses(folder: Path, shards: Sequence[Path]) -> None:
-    """Write into ``folder`` what :func:`sample_responses` would have, from the folders of all its shards in order."""
-    for name in (RESPONSES, DECLINED):
-        if parts := [shard / name for shard in shards if (shard / name).is_file()]:
-            concatenate(folder / name, parts)
-    notes = [
-        json.loads(path.read_text(encoding="utf-8")) for shard in shards if (path := shard / SERVER_NOTES).is_file()
-    ]
-    if notes:
-        fields = {name: change for note in notes for name, change in note.get("fields", {}).items()}
-        unnamed = sum(note.get("unnamed_ends", 0) for note in notes)
-        found = {"fields": fields, "unnamed_ends": unnamed}
-        write_json(folder / SERVER_NOTES, {name: value for name, value in found.items() if value})
 
 
 def _tell_declined(folder: Path, name: str, declined: Sequence[tuple[Request, str]], asked: int) -> None:
