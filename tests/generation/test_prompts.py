@@ -81,6 +81,11 @@ def test_embedded_questions_come_by_name_and_split() -> None:
     assert five == micro.items(name, split="test", count=5)
     first, second = (draw_prompts(Prompts(source=f"micro:{name}", count=6, seed=seed)) for seed in (0, 1))
     assert first + second == micro.items(name, split="train", count=12)
+    # Too long ones are left out, and others take their places.
+    sums = {"source": "micro:reasoning", "count": 12, "max_characters": 20}
+    first, second = (draw_prompts(Prompts(**sums, seed=seed)) for seed in (0, 1))
+    short = [item for item in micro.items("reasoning", split="train", count=99) if item.task in ("chain", "audit")]
+    assert first + second == short[:24]
     with pytest.raises(PrefdeltaError, match="how many"):
         load_questions(Questions(source=f"micro:{name}"))
 

@@ -112,16 +112,16 @@ def test_checkpoints_of_another_trainer_are_left_alone(
     assert not (tmp_path / "fresh" / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(("dtype", "option"), [("auto", {"beta": 0.5}), ("bfloat16", {})])
 def test_a_checkpoint_of_another_training_is_not_used(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, dtype: str, option: dict[str, float]
 ) -> None:
     pairs, folder = make_pairs(10), tmp_path / "out"
     with pytest.raises(Stopped):
         train_delta(student, pairs, settings(epochs=2), seed=3, init_seed=5, folder=folder, progress=stop)
     assert (folder / "checkpoints" / "checkpoint-2" / "complete").exists()
-    changed = settings(epochs=2, beta=0.5)
-    train_here(student, pairs, changed, folder)
-    train_here(student, pairs, changed, tmp_path / "fresh")
+    for place in (folder, tmp_path / "fresh"):
+        train_here(student.model_copy(update={"dtype": dtype}), pairs, settings(epochs=2, **option), place)
     assert contents(folder) == contents(tmp_path / "fresh")
 
 

@@ -206,6 +206,18 @@ def test_a_training_without_effect_is_refused(
             train_here(ref, make_pairs(4), settings(max_length=8), tmp_path / "out")
 
 
+def test_held_out_pairs_that_the_student_cannot_read_are_refused_before_the_training(
+    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+) -> None:
+    pair, *pairs = make_pairs(9)
+    long = dataclasses.replace(pair, prompt=({"role": "user", "content": 2000 * "w"},))
+    with pytest.raises(PrefdeltaError, match=r"the longest example has .* reads at most 1024"):
+        train_here(student, pairs, settings(), tmp_path / "out", held_out=[pair, long])
+    with pytest.raises(PrefdeltaError, match="held-out pairs: none of 1 examples can be trained on"):
+        train_here(student, pairs, settings(max_length=1024), tmp_path / "out", held_out=[long])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_training_that_barely_moves_the_student_says_so(
     student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
 ) -> None:

@@ -52,7 +52,10 @@ def draw_prompts(prompts: Prompts) -> list[Item]:
         PrefdeltaError: as :func:`load_questions`; or the source has fewer items, or two items with one id.
     """
     if prompts.source.startswith(_MICRO):
-        return load_questions(prompts, (prompts.seed + 1) * prompts.count)[-prompts.count :]
+        asked = wanted = (prompts.seed + 1) * prompts.count
+        while len(items := load_questions(prompts, asked)) < wanted:
+            asked *= 2  # some are longer than max_characters
+        return items[wanted - prompts.count : wanted]
     items = load_questions(prompts)
     if len(items) < prompts.count:
         raise PrefdeltaError(

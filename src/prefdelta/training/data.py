@@ -7,6 +7,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict, cast
 
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from prefdelta.core.chat import completion_ids, prompt_ids
-from prefdelta.core.errors import PrefdeltaError
+from prefdelta.core.errors import PrefdeltaError, told_of
 from prefdelta.core.model_files import local_folder
-from prefdelta.core.models import context_length
+from prefdelta.core.models import context_length, load_tokenizer
 from prefdelta.core.records import Example, Pair, Sample
-from prefdelta.core.reference import ModelRef
 from prefdelta.core.thoughts import stray_thought
+from prefdelta.recipe import ModelRef, Training
+from prefdelta.training.plan import check_learns
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,26 @@ def make_rows(
             "examples."
         )
     return Rows(tuple(rows), dropped, truncated, tuple(kept))
+
+
+def training_rows(
+    examples: Sequence[Example], held_out: Sequence[Example], student: ModelRef, training: Training
+) -> tuple[Rows, tuple[Row, ...]]:
+    """The rows to train on, and those of the pairs held out of the training, as the student reads them.
+
+    Raises:
+        PrefdeltaError: as :func:`make_rows`; too few rows to learn from, or longer ones than the student reads, as far
+            as its configuration tells.
+    """
+    make = partial(
+        make_rows, tokenizer=load_tokenizer(student), thinking=student.thinking, max_length=training.max_length
+    )
+    data = make(examples)
+    check_learns(len(data.rows), training)
+    with told_of("held-out pairs"):
+        aside = make(held_out).rows if held_out else ()
+    check_context([*data.rows, *aside], student)
+    return data, aside
 
 
 def dropped_reasons(dropped: Mapping[str, int], max_length: int) -> str:

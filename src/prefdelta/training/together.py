@@ -20,25 +20,19 @@ from prefdelta.adapters.trained import TRAINING
 from prefdelta.core.errors import told_of
 from prefdelta.core.files import replace_text, write_json
 from prefdelta.core.model_files import fingerprint
-from prefdelta.core.models import load_tokenizer, load_weights
+from prefdelta.core.models import load_weights
 from prefdelta.core.records import Example, digest, to_json
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training.checkpoints import Checkpoints
 from prefdelta.training.checks import check_loss, check_result, check_start, restored_generators
-from prefdelta.training.data import Row, Rows, check_context, collate, make_rows, on_device, token_digest
+from prefdelta.training.data import Row, Rows, collate, on_device, token_digest, training_rows
 from prefdelta.training.logprobs import check_head, precision
 from prefdelta.training.loop import AdamWOptions, Kept, ParameterGroup, Progress, optimise_groups
 from prefdelta.training.lora import Factors, attach, detach
 from prefdelta.training.metrics import StepSums
 from prefdelta.training.objectives import Loss, loss_of
 from prefdelta.training.own_scale import own_scale
-from prefdelta.training.plan import (
-    check_learns,
-    learning_rate_share,
-    plan_steps,
-    shared_micro_batches,
-    warmup_steps,
-)
+from prefdelta.training.plan import learning_rate_share, plan_steps, shared_micro_batches, warmup_steps
 from prefdelta.training.reference import reference_logprobs
 from prefdelta.training.scoring import Steps, counted_tokens, rows_of, scores_from
 from prefdelta.training.shared_base import SharedBase
@@ -101,14 +95,14 @@ def train_together(
             would be on modules that cannot be trained together.
     """
     loss = loss_of(training)
-    data = [_tokenised(delta, student, training) for delta in deltas]
-    aside = [_held_out(delta, student, training) for delta in deltas]
+    data, aside = zip(*(_rows_of(delta, student, training) for delta in deltas), strict=True)
     identity = fingerprint(student)
     about = [
         (delta.name, token_digest(part for row in found.rows for part in row.parts), delta.seed, delta.init_seed)
         for delta, found in zip(deltas, data, strict=True)
     ]
-    checkpoints = Checkpoints(folder / "checkpoints", digest([training.settled.model_dump(), identity, about]))
+    key = digest([training.settled.model_dump(), student.dtype, identity, about])
+    checkpoints = Checkpoints(folder / "checkpoints", key)
     checkpoints.check()
     base = load_weights(student, quantization=training.quantization)
     with restored_generators():
@@ -239,22 +233,9 @@ class _Member:
         return [row for rows in self.steps.plan[step] for row in rows] if step < len(self.steps) else []
 
 
-def _tokenised(delta: Delta, student: ModelRef, training: Training) -> Rows:
+def _rows_of(delta: Delta, student: ModelRef, training: Training) -> tuple[Rows, tuple[Row, ...]]:
     with told_of(delta.name):
-        found = make_rows(
-            delta.examples, load_tokenizer(student), thinking=student.thinking, max_length=training.max_length
-        )
-        check_learns(len(found.rows), training)
-        check_context(found.rows, student)
-    return found
-
-
-def _held_out(delta: Delta, student: ModelRef, training: Training) -> Sequence[Row]:
-    if not delta.held_out:
-        return ()
-    with told_of(delta.name):
-        tokenizer, length = load_tokenizer(student), training.max_length
-        return make_rows(delta.held_out, tokenizer, thinking=student.thinking, max_length=length).rows
+        return training_rows(delta.examples, delta.held_out, student, training)
 
 
 def _checked_logprobs(shared: SharedBase, members: Sequence[_Member]) -> list[Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,18 @@ from peft import PeftModel
 from prefdelta.adapters.trained import TRAINING, OwnScale
 from prefdelta.core.files import write_json
 from prefdelta.core.model_files import fingerprint
-from prefdelta.core.models import load_tokenizer, load_weights
+from prefdelta.core.models import load_weights
 from prefdelta.core.records import Example, digest
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training.checkpoints import Checkpoints
 from prefdelta.training.checks import check_result, check_start, logprobs, restored_generators
-from prefdelta.training.data import check_context, dropped_reasons, make_rows, token_digest
+from prefdelta.training.data import dropped_reasons, token_digest, training_rows
 from prefdelta.training.logprobs import check_head, precision
 from prefdelta.training.lora import adapter_digest, attach, attach_trained, targets, write_adapter
 from prefdelta.training.objectives import loss_of
 from prefdelta.training.own_scale import own_scale
 from prefdelta.training.parallel import Processes
-from prefdelta.training.plan import check_learns, plan_steps
+from prefdelta.training.plan import plan_steps
 from prefdelta.training.reference import reference_logprobs
 from prefdelta.training.scoring import Steps
 from prefdelta.training.trainer import DeltaTrainer, Progress, Recorder, arguments_for, lines_of, tracker
@@ -158,19 +157,14 @@ def train_delta(
     """
     loss = loss_of(training)
     processes = Processes(cpu=not torch.cuda.is_available())
-    tokenised = partial(
-        make_rows, tokenizer=load_tokenizer(student), thinking=student.thinking, max_length=training.max_length
-    )
-    data = tokenised(examples)
-    aside = tokenised(held_out).rows if held_out else ()
+    data, aside = training_rows(examples, held_out, student, training)
     rows = data.rows
-    check_learns(len(rows), training)
-    check_context(rows, student)
     positions = loss.positions(len(rows[0].responses))
     identity = fingerprint(student)
     start = adapter_digest(adapter) if adapter else None
     tokens = token_digest(part for row in rows for part in row.parts)
-    key = digest([training.settled.model_dump(), identity, start, tokens, seed, init_seed, processes.count])
+    settings = [training.settled.model_dump(), student.dtype]
+    key = digest([*settings, identity, start, tokens, seed, init_seed, processes.count])
     checkpoints = Checkpoints(folder / "checkpoints", key)
     if processes.first:
         checkpoints.check()
