@@ -1,8 +1,7 @@
-"""The units that train adapters: each alone, or several together."""
+"""The unit that trains an adapter, and what others that train have in common with it."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ def adapter_unit(
     Raises:
         PrefdeltaError: the training cannot learn, see :func:`prefdelta.training.plan.check_learns`.
     """
-    check_learns(rows, training)
+    work = training_work(student, training, rows, text)
 
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
         from prefdelta.training import train_delta  # here, as a plan needs none of it
@@ -80,117 +79,29 @@ def adapter_unit(
     return Unit(
         name,
         "adapters",
-        config=_config(config, seeds, student),
+        config=seeded(config, seeds, student),
         inputs={**inputs, **student.inputs},
         externals=student.externals(),
         make=make,
-        work=Work(
-            steps=count_steps(rows, training),
-            disk=lora_bytes(student.given, training.lora),
-            load=(trained(student.given, training, rows, text),),
-        ),
+        work=work,
         resumable=True,
     )
 
 
-def together_unit(
-    name: str,
-    student: Student,
-    training: Training,
-    *,
-    seeds: Mapping[str, Seeds],
-    inputs: Mapping[str, str],
-    config: Mapping[str, Any],
-    examples: Callable[[str, Inputs], Sequence[Example]],
-    held_out: Callable[[str, Inputs], Sequence[Example]],
-    rows: int,
-    text: Text,
-) -> Unit:
-    """Pairs of several deltas -> a folder with the adapter of each, trained together.
-
-    Args:
-        name: where the artifact is.
-        student: what is trained.
-        training: the settings of each.
-        seeds: delta -> its seeds.
-        inputs: label -> artifact.
-        config: what the examples depend on, apart from the inputs.
-        examples: reads those of a delta from the inputs.
-        held_out: reads its pairs that are not trained on.
-        rows: the most examples of a delta that there can be.
-        text: how long their responses may be.
+def training_work(student: Student, training: Training, rows: int, text: Text, adapters: int = 1) -> Work:
+    """The size of the training of some adapters, each on at most ``rows`` rows.
 
     Raises:
         PrefdeltaError: the training cannot learn, see :func:`prefdelta.training.plan.check_learns`.
     """
     check_learns(rows, training)
-
-    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
-        from prefdelta.training import Delta, train_together
-
-        context.release()
-        reports = train_together(
-            student.ref,
-            [
-                Delta(delta, examples(delta, inputs), own.order, own.init, held_out(delta, inputs))
-                for delta, own in seeds.items()
-            ],
-            training,
-            folder=work,
-            cache=student.cache,
-            progress=context.progress,
-            reading=context.progress,
-        )
-        for delta, report in reports.items():
-            context.tell(f"{name}, {delta}: {report.summary}")
-            if report.warning:
-                context.tell(f"{name}, {delta}: {report.warning}")
-
-    return Unit(
-        name,
-        "together",
-        config={**config, "seeds": {delta: asdict(own) for delta, own in seeds.items()}, "student": student.trained},
-        inputs={**inputs, **student.inputs},
-        externals=student.externals(),
-        make=make,
-        work=Work(
-            steps=len(seeds) * count_steps(rows, training),
-            disk=len(seeds) * lora_bytes(student.given, training.lora),
-            load=(trained(student.given, training, rows, text),) * len(seeds),
-        ),
-        resumable=True,
+    return Work(
+        steps=adapters * count_steps(rows, training),
+        disk=adapters * lora_bytes(student.given, training.lora),
+        load=(trained(student.given, training, rows, text),) * adapters,
     )
 
 
-def one_of_together(
-    name: str,
-    student: Student,
-    training: Training,
-    *,
-    delta: str,
-    seeds: Seeds,
-    together: str,
-    config: Mapping[str, Any],
-) -> Unit:
-    """The adapter of one of the deltas of a :func:`together_unit`, as an artifact like that of :func:`adapter_unit`.
-
-    Its key tells that it was trained together, and by the input with what: its bytes depend on it, in the last digits.
-    """
-
-    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
-        for file in sorted((inputs["together"].path / delta).iterdir()):
-            shutil.copyfile(file, work / file.name)
-
-    return Unit(
-        name,
-        "adapters",
-        config={**_config(config, seeds, student), "delta": delta},
-        inputs={"together": together, **student.inputs},
-        externals=student.externals(),
-        make=make,
-        work=Work(disk=lora_bytes(student.given, training.lora)),
-    )
-
-
-def _config(config: Mapping[str, Any], seeds: Seeds, student: Student) -> dict[str, Any]:
+def seeded(config: Mapping[str, Any], seeds: Seeds, student: Student) -> dict[str, Any]:
+    """What an adapter depends on, beside its inputs."""
     return {**config, "seeds": asdict(seeds), "student": student.trained}

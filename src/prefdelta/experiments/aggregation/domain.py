@@ -12,7 +12,6 @@ from prefdelta.experiments.aggregation.selection import selection
 from prefdelta.experiments.aggregation.validation import validation
 from prefdelta.experiments.aggregation.watching import watch
 from prefdelta.experiments.answers import prompts_unit, responses_unit, scores_unit
-from prefdelta.experiments.load import text_of
 from prefdelta.experiments.student import STUDENT
 from prefdelta.experiments.unit import Unit
 from prefdelta.recipe import ModelRef
@@ -22,7 +21,6 @@ def domain_units(domain: DomainContext) -> Iterator[Unit]:
     """All units of the domain, in order."""
     settings, prompts = domain.settings, domain.path("prompts")
     yield prompts_unit(prompts, settings.prompts, settings.search)
-    text = text_of(settings.prompts, settings.sampling, settings.search)
     for label, source in domain.sources.items():
         yield responses_unit(
             domain.path(f"responses/{label}"),
@@ -41,7 +39,7 @@ def domain_units(domain: DomainContext) -> Iterator[Unit]:
                 prompts=prompts,
                 responses=domain.path(f"responses/{label}"),
                 count=settings.prompts.count * settings.sampling.n,
-                text=text,
+                text=domain.text,
             )
     for delta in domain.deltas:
         yield pairs(domain, delta)

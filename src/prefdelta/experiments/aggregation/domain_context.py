@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from prefdelta.core.errors import PrefdeltaError
+from prefdelta.experiments.load import Text, text_of
 from prefdelta.experiments.preference_pairs import HELD_OUT
 from prefdelta.experiments.student import Student
 from prefdelta.experiments.unit import Inputs
@@ -113,6 +114,11 @@ class DomainContext:
         several = RULES.find(self.settings.pairing.rule.name).one_by_one
         trained = self.settings.prompts.count - self.settings.held_out
         return trained * (self.settings.sampling.n if several else 1)
+
+    @property
+    def text(self) -> Text:
+        """The size of an answer to one of the prompts."""
+        return text_of(self.settings.prompts, self.settings.sampling, self.settings.search)
 
     @property
     def held_out(self) -> dict[str, str]:

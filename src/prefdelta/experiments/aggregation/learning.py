@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,8 @@ from prefdelta.experiments.aggregation.selection import selected
 from prefdelta.experiments.aggregation.validation import Validated, merge_report
 from prefdelta.experiments.estimate import lora_bytes
 from prefdelta.experiments.identity import seed_from
-from prefdelta.experiments.load import text_of
 from prefdelta.experiments.preference_pairs import HELD_OUT, PAIRS
-from prefdelta.experiments.training import Seeds, adapter_unit, one_of_together, together_unit
+from prefdelta.experiments.training import Seeds, adapter_unit, seeded, training_work
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
 from prefdelta.merging.engine import merge
 from prefdelta.merging.geometry import compare
@@ -34,43 +35,99 @@ def adapter(domain: DomainContext, seed: int, delta: str, control: Control | Non
     name = domain.path(f"adapters/{seed}/{delta if control is None else f'{control}.{delta}'}")
     config = {"training": training.settled, "control": control}
     if training.together:
-        return one_of_together(
-            name,
-            domain.student,
-            training,
-            delta=delta,
-            seeds=seeds,
-            together=_together(domain, seed, control),
-            config=config,
-        )
-    return _alone(
-        domain,
+        return _one_of_together(domain, name, training, delta, seeds, _together(domain, seed, control), config)
+    return adapter_unit(
         name,
+        domain.student,
         training,
         seeds=seeds,
         inputs={"pairs": domain.path(f"pairs/{delta}")},
         config=config,
         examples=lambda inputs: _controlled(control, inputs["pairs"], seeds.order),
         held_out=lambda inputs: _held_out(control, inputs["pairs"]),
+        rows=domain.pair_count,
+        text=domain.text,
     )
 
 
 def together(domain: DomainContext, seed: int, control: Control | None) -> Unit:
-    """The adapters of all deltas, trained together."""
-    training = _controlled_training(domain, control)
+    """A folder with the adapter of each delta, trained together."""
+    training, student = _controlled_training(domain, control), domain.student
     seeds = {delta: _seeds(domain, seed, delta) for delta in domain.deltas}
-    return together_unit(
-        _together(domain, seed, control),
-        domain.student,
-        training,
-        seeds=seeds,
-        inputs={f"pairs of {delta}": domain.path(f"pairs/{delta}") for delta in domain.deltas},
-        config={"training": training.settled, "control": control},
-        examples=lambda delta, inputs: _controlled(control, inputs[f"pairs of {delta}"], seeds[delta].order),
-        held_out=lambda delta, inputs: _held_out(control, inputs[f"pairs of {delta}"]),
-        rows=domain.pair_count,
-        text=text_of(domain.settings.prompts, domain.settings.sampling, domain.settings.search),
+    name = _together(domain, seed, control)
+
+    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+        from prefdelta.training import Delta, train_together  # here, as a plan needs none of it
+
+        context.release()
+        deltas = []
+        for delta, own in seeds.items():
+            pairs = inputs[f"pairs of {delta}"]
+            examples, held_out = _controlled(control, pairs, own.order), _held_out(control, pairs)
+            deltas.append(Delta(delta, examples, own.order, own.init, held_out))
+        reports = train_together(
+            student.ref,
+            deltas,
+            training,
+            folder=work,
+            cache=student.cache,
+            progress=context.progress,
+            reading=context.progress,
+        )
+        for delta, report in reports.items():
+            context.tell(f"{name}, {delta}: {report.summary}")
+            if report.warning:
+                context.tell(f"{name}, {delta}: {report.warning}")
+
+    return Unit(
+        name,
+        "together",
+        config={
+            "training": training.settled,
+            "control": control,
+            "seeds": {delta: asdict(own) for delta, own in seeds.items()},
+            "student": student.trained,
+        },
+        inputs={**_pair_sets(domain), **student.inputs},
+        externals=student.externals(),
+        make=make,
+        work=training_work(student, training, domain.pair_count, domain.text, len(seeds)),
+        resumable=True,
     )
+
+
+def _one_of_together(
+    domain: DomainContext,
+    name: str,
+    training: Training,
+    delta: str,
+    seeds: Seeds,
+    together: str,
+    config: Mapping[str, Any],
+) -> Unit:
+    """A delta's adapter of :func:`together`, as an artifact like one that was trained alone.
+
+    Its key tells that it was trained together, and by the input with what: its bytes depend on it, in the last digits.
+    """
+
+    def make(work: Path, inputs: Inputs, context: RunContext) -> None:
+        for file in sorted((inputs["together"].path / delta).iterdir()):
+            shutil.copyfile(file, work / file.name)
+
+    return Unit(
+        name,
+        "adapters",
+        config={**seeded(config, seeds, domain.student), "delta": delta},
+        inputs={"together": together, **domain.student.inputs},
+        externals=domain.student.externals(),
+        make=make,
+        work=Work(disk=lora_bytes(domain.student.given, training.lora)),
+    )
+
+
+def _pair_sets(domain: DomainContext) -> dict[str, str]:
+    """The pairs of all deltas, as inputs."""
+    return {f"pairs of {delta}": domain.path(f"pairs/{delta}") for delta in domain.deltas}
 
 
 def _together(domain: DomainContext, seed: int, control: Control | None) -> str:
@@ -109,23 +166,25 @@ def baseline(domain: DomainContext, seed: int, kind: Baseline) -> Iterator[Unit]
     training = domain.settings.training.model_copy(update={"together": False})
     config = {"training": training.settled}
     if kind == "joint":
-        yield _alone(
-            domain,
+        yield adapter_unit(
             domain.path(f"adapters/{seed}/{kind}"),
+            domain.student,
             training,
             seeds=_seeds(domain, seed, kind),
-            inputs={f"pairs of {delta}": domain.path(f"pairs/{delta}") for delta in domain.deltas},
+            inputs=_pair_sets(domain),
             config={**config, "joint": domain.deltas},
             examples=lambda inputs: joint_pairs(
                 {delta: read_rows(inputs[f"pairs of {delta}"].path / PAIRS, Pair) for delta in domain.deltas}
             ),
+            rows=len(domain.deltas) * domain.pair_count,
+            text=domain.text,
         )
         return
     last = domain.deltas[0]
     for delta in domain.deltas[1:]:
-        yield _alone(
-            domain,
+        yield adapter_unit(
             domain.path(f"adapters/{seed}/{kind}.{delta}"),
+            domain.student,
             training,
             # The seed of A is not used: A is that of the adapter.
             seeds=Seeds(seed_from(seed, kind, delta), _seeds(domain, seed, kind).init),
@@ -134,7 +193,9 @@ def baseline(domain: DomainContext, seed: int, kind: Baseline) -> Iterator[Unit]
                 "adapter": domain.path(f"adapters/{seed}/{last}"),
             },
             config={**config, "further": True},
-            examples=lambda inputs: _controlled(None, inputs["pairs"], 0),
+            examples=lambda inputs: read_rows(inputs["pairs"].path / PAIRS, Pair),
+            rows=domain.pair_count,
+            text=domain.text,
         )
         last = f"{kind}.{delta}"
 
@@ -145,32 +206,6 @@ def baseline_path(domain: DomainContext, seed: int, baseline: Baseline) -> str:
         return f"adapters/{seed}/{baseline}"
     *earlier, last = domain.deltas
     return f"adapters/{seed}/{f'{baseline}.{last}' if earlier else last}"
-
-
-def _alone(
-    domain: DomainContext,
-    name: str,
-    training: Training,
-    *,
-    seeds: Seeds,
-    inputs: Mapping[str, str],
-    config: Mapping[str, Any],
-    examples: Callable[[Inputs], Sequence[Pair]],
-    held_out: Callable[[Inputs], Sequence[Pair]] = lambda _: (),
-) -> Unit:
-    sets = sum(label.startswith("pairs") for label in inputs)
-    return adapter_unit(
-        name,
-        domain.student,
-        training,
-        seeds=seeds,
-        inputs=inputs,
-        config=config,
-        examples=examples,
-        held_out=held_out,
-        rows=sets * domain.pair_count,
-        text=text_of(domain.settings.prompts, domain.settings.sampling, domain.settings.search),
-    )
 
 
 def merged(domain: DomainContext, seed: int, name: str, method: Named, adapters: list[str]) -> Unit:

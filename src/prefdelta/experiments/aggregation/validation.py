@@ -18,7 +18,7 @@ from prefdelta.evaluation.benchmarks import benchmark_pairs
 from prefdelta.evaluation.pair_margins import PairRows
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.evaluation import Exam, Subject, engine_config, evaluate, evaluation_unit
-from prefdelta.experiments.load import Load, Passed, evaluated, text_of
+from prefdelta.experiments.load import Load, Passed, evaluated
 from prefdelta.experiments.preference_pairs import PAIRS
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
 from prefdelta.merging.engine import REPORT_NAME
@@ -99,8 +99,7 @@ def _load(domain: DomainContext, trials: int, drawn: int) -> tuple[Load, ...]:
     asked = [(benchmark, benchmark.validation) for benchmark in domain.asked]
     if drawn:
         return evaluated(student, asked, sampling, settings.search, trials * drawn)
-    text = text_of(settings.prompts, settings.sampling, settings.search)
-    return (Passed(student, trials * _pairs_read(domain), text, settings.training.max_length, 1),)
+    return (Passed(student, trials * _pairs_read(domain), domain.text, settings.training.max_length, 1),)
 
 
 def _pairs_read(domain: DomainContext) -> int:

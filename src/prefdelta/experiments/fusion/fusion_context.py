@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefdelta.experiments.identity import file_externals
+from prefdelta.experiments.load import Text, text_of
 from prefdelta.experiments.student import Student
 from prefdelta.experiments.unit import Externals
 from prefdelta.recipe import labelled
@@ -47,6 +48,11 @@ class FusionContext:
             for label in self.sources
             for what in ("responses", "scores")
         }
+
+    @property
+    def text(self) -> Text:
+        """The size of an answer to one of the prompts."""
+        return text_of(self.recipe.prompts, self.recipe.sampling, self.recipe.search)
 
     def corpus(self) -> Externals:
         """What the search corpus contributes to a key."""

@@ -14,7 +14,6 @@ from prefdelta.core.store import Artifact
 from prefdelta.experiments.answers import PROMPTS
 from prefdelta.experiments.fusion.fusion_context import SFT, FusionContext
 from prefdelta.experiments.identity import portable, seed_from, source_config
-from prefdelta.experiments.load import text_of
 from prefdelta.experiments.student import STUDENT
 from prefdelta.experiments.training import Seeds, adapter_unit
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
@@ -101,7 +100,7 @@ def fine_tuning(fusion: FusionContext, seed: int) -> Unit:
         config={"training": training},
         examples=lambda inputs: read_rows(inputs["rows"].path / DEMONSTRATIONS, Demonstration),
         rows=fusion.shown,
-        text=text_of(fusion.recipe.prompts, fusion.recipe.sampling, fusion.recipe.search),
+        text=fusion.text,
     )
 
 
@@ -170,7 +169,7 @@ def preference(fusion: FusionContext, seed: int, name: str, method: Comparison) 
         config={"method": method},
         examples=examples,
         rows=fusion.left if tuned else fusion.recipe.prompts.count,
-        text=text_of(fusion.recipe.prompts, fusion.recipe.sampling, fusion.recipe.search),
+        text=fusion.text,
     )
 
 

@@ -16,7 +16,6 @@ from prefdelta.experiments.fusion.answers import own_responses
 from prefdelta.experiments.fusion.fusion_context import SFT, FusionContext
 from prefdelta.experiments.fusion.publish import publish_fusion
 from prefdelta.experiments.identity import seed_from
-from prefdelta.experiments.load import text_of
 from prefdelta.experiments.plan import Plan
 from prefdelta.experiments.plan_tables import disk_line, memory_line, model_table, stage_table
 from prefdelta.experiments.student import STUDENT, Student
@@ -131,7 +130,7 @@ class FusionPlan(Plan):
             prompts=prompts,
             responses=f"responses/{name}",
             count=count * recipe.sampling.n,
-            text=text_of(recipe.prompts, recipe.sampling, recipe.search),
+            text=self.fusion.text,
         )
 
     def _tests(self) -> Iterator[Unit]:
