@@ -88,7 +88,7 @@ def test_each_shard_has_an_engine_of_its_own_and_they_join_to_the_whole(tmp_path
         write_responses(tmp_path / name, items, context, STUDENT, sampling, None, shard)
     first, second, whole = ((tmp_path / name / "responses.jsonl").read_bytes() for name in ("first", "second", "all"))
     assert first + second == whole
-    division = division_of_records(STUDENT, [(ASKED[0], 6)], sampling, lambda *_, **__: None)
+    division = division_of_records(STUDENT, settings[1], lambda *_, **__: None)
     assert division.groups == 6
 
 

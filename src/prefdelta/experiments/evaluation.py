@@ -19,7 +19,7 @@ from prefdelta.evaluation.benchmarks import Split, benchmark_pairs, prepare
 from prefdelta.evaluation.evaluator import GROUP_BATCHES, Evaluator
 from prefdelta.evaluation.served import ServedBackend
 from prefdelta.experiments.identity import benchmark_externals, file_externals
-from prefdelta.experiments.load import Load
+from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Division, Externals, Make, MakeShard, RunContext, Unit, Work
 from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search, Server
 
@@ -35,63 +35,6 @@ _ON_ENGINE = "adapter-on-engine"
 def engine_config(model: ModelRef) -> dict[str, Any]:
     """What draws a model's answers, for a unit's key, where it is not transformers."""
     return {"engine": model.engine} if model.engine != "transformers" else {}
-
-
-def evaluation_unit(
-    name: str,
-    stage: str,
-    *,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    weights: Externals,
-    benchmarks: Sequence[Benchmark],
-    sampling: Sampling,
-    search: Search | None,
-    samples: int,
-    make: Make,
-    load: tuple[Load, ...] = (),
-    division: Division | None = None,
-) -> Unit:
-    """A unit that evaluates on benchmarks.
-
-    Args:
-        name: where the artifact is.
-        stage: the stage it belongs to.
-        config: what else than benchmarks, sampling and search decides the answers.
-        inputs: label -> artifact.
-        weights: what the model contributes to the key, if it is no input.
-        benchmarks: what is asked.
-        sampling: how answers are drawn.
-        search: what the model may search.
-        samples: how many answers there will be.
-        make: writes the records.
-        load: what it asks of the model.
-        division: how it is divided into shards, if it can be.
-    """
-    return Unit(
-        name,
-        stage,
-        config={**config, "benchmarks": benchmarks, "sampling": sampling, "search": search},
-        inputs=inputs,
-        externals={
-            **weights,
-            **benchmark_externals(benchmarks),
-            **(file_externals(search.corpus, "corpus") if search else {}),
-        },
-        make=make,
-        work=Work(samples=samples, disk=samples * RECORD_BYTES, load=load),
-        resumable=True,
-        division=division,
-    )
-
-
-def division_of_records(
-    model: ModelRef, asked: Sequence[tuple[Benchmark, int]], sampling: Sampling, make: MakeShard
-) -> Division:
-    """How a model's answers to ``(benchmark, items)`` s are divided; pairs, which are only read, are not."""
-    answers = sum(items for benchmark, items in asked if benchmark.pairs is None)
-    together = GROUP_BATCHES * sampling.batch_size if model.engine == "transformers" else 1
-    return Division(group_count(answers, together), make)
 
 
 @dataclass(frozen=True)
@@ -126,6 +69,67 @@ class Exam:
     search: Search | None
     split: Split
     seed: int
+
+    @property
+    def asked(self) -> list[tuple[Benchmark, int]]:
+        """The benchmarks, each with how many items this side of it has at most."""
+        return [
+            (benchmark, benchmark.validation if self.split == "validation" else benchmark.test)
+            for benchmark in self.benchmarks
+        ]
+
+
+def evaluation_unit(
+    name: str,
+    exam: Exam,
+    model: ModelRef,
+    *,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    weights: Externals,
+    times: int,
+    make: Make,
+) -> Unit:
+    """A unit of the stage ``validation`` or ``test``, in which a model passes an exam.
+
+    Args:
+        name: where the artifact is.
+        exam: what is asked; its seed is no part of the unit's key.
+        model: who answers.
+        config: what else than benchmarks, sampling and search decides the answers.
+        inputs: label -> artifact.
+        weights: what the model contributes to the key, if it is no input.
+        times: how often everything is asked.
+        make: writes the records.
+    """
+    return Unit(
+        name,
+        exam.split,
+        config={**config, "benchmarks": exam.benchmarks, "sampling": exam.sampling, "search": exam.search},
+        inputs=inputs,
+        externals={
+            **weights,
+            **benchmark_externals(exam.benchmarks),
+            **(file_externals(exam.search.corpus, "corpus") if exam.search else {}),
+        },
+        make=make,
+        work=work_of_exam(model, exam, times),
+        resumable=True,
+    )
+
+
+def work_of_exam(model: ModelRef, exam: Exam, times: int) -> Work:
+    """The size of an exam that a model passes so many times."""
+    samples = times * sum(items for _, items in exam.asked)
+    load = evaluated(model, exam.asked, exam.sampling, exam.search, times)
+    return Work(samples=samples, disk=samples * RECORD_BYTES, load=load)
+
+
+def division_of_records(model: ModelRef, exam: Exam, make: MakeShard) -> Division:
+    """How a model's answers in an exam are divided; pairs, which are only read, are not."""
+    answers = sum(items for benchmark, items in exam.asked if benchmark.pairs is None)
+    together = GROUP_BATCHES * exam.sampling.batch_size if model.engine == "transformers" else 1
+    return Division(group_count(answers, together), make)
 
 
 def evaluate(

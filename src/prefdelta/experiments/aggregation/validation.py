@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from prefdelta.evaluation.benchmarks import benchmark_pairs
 from prefdelta.evaluation.pair_margins import PairRows
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.evaluation import Exam, Subject, engine_config, evaluate, evaluation_unit
-from prefdelta.experiments.load import Load, Passed, evaluated
+from prefdelta.experiments.load import Passed
 from prefdelta.experiments.preference_pairs import PAIRS
-from prefdelta.experiments.unit import Inputs, RunContext, Unit
+from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
 from prefdelta.merging.engine import REPORT_NAME
 from prefdelta.merging.tuning.line_search import maximise
 from prefdelta.merging.tuning.objectives import Measured, PairLoss, draw_seeds, informative, labelled
@@ -64,42 +64,34 @@ def validation(domain: DomainContext, variant: str, adapters: Mapping[int, str],
         write_json(work / SCORES, {"by": by, "scales": {f"{scale:g}": _plain(tried[scale]) for scale in sorted(tried)}})
 
     trials = len(adapters) * (settings.budget if scales == "auto" else len(scales))
-    items = sum(benchmark.validation for benchmark in domain.asked) if answered else 0
     compared = {f"pairs of {delta}": domain.path(f"pairs/{delta}") for delta in domain.deltas}
-    return evaluation_unit(
+    student, asked = domain.student, domain.settings
+    unit = evaluation_unit(
         domain.path(f"validation/{variant}"),
-        "validation",
+        Exam(asked.benchmarks, domain.validation_sampling, asked.search, "validation", 0),
+        student.given,
         config={
             "split": "validation",
             "scales": scales,
             "by": by,
             "beside": domain.by,
             "selection": settings,
-            **engine_config(domain.student.given),
+            **engine_config(student.given),
         },
         inputs={
             **{str(seed): domain.path(adapter) for seed, adapter in adapters.items()},
             **(compared if domain.by == "pairs" else {}),
             **domain.held_out,
-            **domain.student.inputs,
+            **student.inputs,
         },
-        weights=domain.student.externals(),
-        benchmarks=domain.settings.benchmarks,
-        sampling=domain.validation_sampling,
-        search=domain.settings.search,
-        samples=items * trials * drawn,
+        weights=student.externals(),
+        times=trials * drawn,
         make=make,
-        load=_load(domain, trials, drawn if answered else 0),
     )
-
-
-def _load(domain: DomainContext, trials: int, drawn: int) -> tuple[Load, ...]:
-    """What some trials ask of the student: ``drawn`` answers to each item, or the pairs to be read."""
-    student, settings, sampling = domain.student.given, domain.settings, domain.validation_sampling
-    asked = [(benchmark, benchmark.validation) for benchmark in domain.asked]
-    if drawn:
-        return evaluated(student, asked, sampling, settings.search, trials * drawn)
-    return (Passed(student, trials * _pairs_read(domain), domain.text, settings.training.max_length, 1),)
+    if answered:
+        return unit
+    read = Passed(student.given, trials * _pairs_read(domain), domain.text, asked.training.max_length, 1)
+    return replace(unit, work=Work(load=(read,)))
 
 
 def _pairs_read(domain: DomainContext) -> int:

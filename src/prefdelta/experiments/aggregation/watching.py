@@ -14,10 +14,9 @@ from prefdelta.evaluation.watching import MERGE, STUDENT, WITHOUT, watch_summary
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.learning import merge_options
 from prefdelta.experiments.aggregation.selection import selected
-from prefdelta.experiments.evaluation import RECORD_BYTES, Exam, Subject, division_of_records, engine_config, evaluate
+from prefdelta.experiments.evaluation import Exam, Subject, division_of_records, engine_config, evaluate, work_of_exam
 from prefdelta.experiments.identity import benchmark_externals
-from prefdelta.experiments.load import evaluated
-from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
+from prefdelta.experiments.unit import Inputs, RunContext, Unit
 from prefdelta.merging.in_memory import merge_in_memory
 from prefdelta.recipe import By, Named
 from prefdelta.recipe.watching import Watch
@@ -30,7 +29,7 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
     if len(deltas) > 1:
         variants |= {WITHOUT + delta: [other for other in deltas if other != delta] for delta in deltas}
 
-    asked = [(benchmark, benchmark.test) for benchmark in settings.benchmarks]
+    exam = Exam(settings.benchmarks, settings.sampling, None, "test", seed)
 
     def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         name, scale = selected(inputs["selection"]).merge
@@ -41,12 +40,11 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
                 work / variant,
                 context,
                 Subject(domain.student.ref, adapter, scale),
-                Exam(settings.benchmarks, settings.sampling, None, "test", seed),
+                exam,
                 rank=domain.rank,
                 shard=shard,
             )
 
-    samples = len(variants) * sum(items for _, items in asked)
     return Unit(
         domain.path(f"watch/{seed}"),
         "watch",
@@ -59,13 +57,9 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
         },
         externals={**domain.student.externals(), **benchmark_externals(settings.benchmarks)},
         make=make,
-        work=Work(
-            samples=samples,
-            disk=samples * RECORD_BYTES,
-            load=evaluated(domain.student.given, asked, settings.sampling, None, len(variants)),
-        ),
+        work=work_of_exam(domain.student.given, exam, len(variants)),
         resumable=True,
-        division=division_of_records(domain.student.given, asked, settings.sampling, make),
+        division=division_of_records(domain.student.given, exam, make),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.evaluation.benchmarks import Split
 from prefdelta.experiments.evaluation import Exam, Subject, division_of_records, evaluate, evaluation_unit
 from prefdelta.experiments.fusion.fusion_context import FusionContext
-from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
 from prefdelta.recipe import ModelRef
 
@@ -30,28 +30,20 @@ def _evaluation(
 ) -> Unit:
     recipe = fusion.recipe
     sampling = recipe.evaluation_sampling or recipe.sampling.model_copy(update={"n": 1})
-    asked = [
-        (benchmark, benchmark.validation if split == "validation" else benchmark.test)
-        for benchmark in recipe.benchmarks
-    ]
+    model, exam = source or recipe.student, Exam(recipe.benchmarks, sampling, recipe.search, split, seed)
 
     def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
-        model = fusion.student.ref if source is None else source
         folder = inputs["adapter"].path if adapter else None
-        exam = Exam(recipe.benchmarks, sampling, recipe.search, split, seed)
-        evaluate(work, context, Subject(model, folder), exam, shard=shard)
+        evaluate(work, context, Subject(source or fusion.student.ref, folder), exam, shard=shard)
 
-    return evaluation_unit(
+    unit = evaluation_unit(
         f"{split}/{name}",
-        split,
-        config={"model": source or recipe.student, "seed": seed},
+        exam,
+        model,
+        config={"model": model, "seed": seed},
         inputs={**({"adapter": adapter} if adapter else {}), **(fusion.student.inputs if source is None else {})},
         weights=fusion.student.externals() if source is None else {"source": partial(fingerprint, source)},
-        benchmarks=recipe.benchmarks,
-        sampling=sampling,
-        search=recipe.search,
-        samples=sum(items for _, items in asked),
+        times=1,
         make=make,
-        load=evaluated(source or recipe.student, asked, sampling, recipe.search, 1),
-        division=division_of_records(source or recipe.student, asked, sampling, make),
     )
+    return replace(unit, division=division_of_records(model, exam, make))
