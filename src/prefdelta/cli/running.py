@@ -137,7 +137,6 @@ def _run_recipe(
     from prefdelta.experiments.plan_tables import cost_table
     from prefdelta.experiments.room import check_room
     from prefdelta.experiments.run import open_run, run_recipe
-    from prefdelta.experiments.small_tests import check_tests
 
     root = output or Path("runs") / recipe.name
     console = terminal()
@@ -145,7 +144,6 @@ def _run_recipe(
         plan = plan_for(recipe, open_run(root, cache).root)
         check_files(recipe, plan.units)
         check_room(recipe)
-        check_tests(recipe)
         console.print(plan.table())
         known = gpu_named(gpu) if gpu is not None else None
         if measure:

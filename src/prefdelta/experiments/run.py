@@ -27,7 +27,6 @@ from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.plan import PICTURE, REPORT, Plan
 from prefdelta.experiments.published import RUN, published, published_damage, write_run
 from prefdelta.experiments.room import check_room
-from prefdelta.experiments.small_tests import check_tests
 from prefdelta.experiments.unit import RunContext
 from prefdelta.recipe import RECIPE, BaseRecipe, configure_recipe
 
@@ -68,7 +67,6 @@ def run_recipe(
     plan = plan_for(recipe, store.root)
     check_files(recipe, plan.units)
     check_room(recipe)
-    check_tests(recipe)
     make_units = _executor(recipe, executor, workers)
     with store.locked():
         write_run(store.root)
