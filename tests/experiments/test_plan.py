@@ -101,6 +101,18 @@ def test_settings_hold_no_machine_path() -> None:
     assert portable({"a": ["/home/me/x.jsonl"], "b": "org/name", "c": 1}) == {"a": ["x.jsonl"], "b": "org/name", "c": 1}
 
 
+def test_a_plan_tells_of_the_model_that_scores_answers(tmp_path: Path) -> None:
+    """Its weights are fetched like those of the models that answer."""
+    domain = "domains.reasoning"
+    settings = [f"{domain}.scoring={{model: org/reward-3B}}", f"{domain}.pairing.rule=score"]
+    plan = plan_for(load_recipe(REPOSITORY / "recipes" / "micro.yaml", settings), tmp_path)
+    console = Console(record=True, width=120, file=(tmp_path / "out").open("w"))
+    console.print(plan.table())
+    told = console.export_text()
+    assert "org/reward-3B" in told
+    assert "5.6 GiB for weights to be fetched" in told
+
+
 def test_files_below_home_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     answers = Sample("i", (Span("a"),), "stop", 1), Sample("i", (Span("b"),), "stop", 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.models import linear_dimensions, model_shape, parameter_count
 from prefdelta.experiments.unit import Unit, Work
-from prefdelta.recipe import Lora, ModelRef, Recipe, Training
+from prefdelta.recipe import Lora, ModelRef, Training
 from prefdelta.training.objectives import loss_of
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
@@ -117,12 +117,3 @@ def totals(units: Sequence[Unit]) -> dict[str, tuple[int, Work]]:
         number, work = counted.get(unit.stage, (0, Work()))
         counted[unit.stage] = number + 1, work + unit.work
     return counted
-
-
-def sampling_models(recipe: Recipe) -> list[ModelRef]:
-    """Every model the recipe loads, the student first."""
-    models = [recipe.student]
-    for domain in recipe.domains.values():
-        for delta in domain.deltas:
-            models += [source for source in (delta.weak, delta.weaker) if isinstance(source, ModelRef)]
-    return list(dict.fromkeys(models))

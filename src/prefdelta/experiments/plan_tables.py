@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -16,10 +16,37 @@ from prefdelta.experiments.gpus import Gpu
 from prefdelta.experiments.hours import Hours, gpus_needed, stage_hours
 from prefdelta.experiments.load import Sampled
 from prefdelta.experiments.unit import Unit, Work
-from prefdelta.recipe import Lora, ModelRef
+from prefdelta.recipe import AnySource, Lora, ModelRef, Training
 
 
-def stage_table(name: str, units: list[Unit]) -> Table:
+def overview(
+    name: str,
+    units: list[Unit],
+    student: ModelRef,
+    others: Iterable[AnySource | None],
+    trainings: Sequence[Training],
+    memory: Sequence[TrainingMemory | None],
+) -> list[RenderableType]:
+    """The stages, the models that are loaded, and what a run takes on disk and in memory.
+
+    Args:
+        name: of the recipe.
+        units: that a run makes.
+        student: the student.
+        others: what answers or scores; those that are models are loaded.
+        trainings: the settings of all trainings.
+        memory: what each of them holds.
+    """
+    models = list(dict.fromkeys([student, *(each for each in others if isinstance(each, ModelRef))]))
+    return [
+        _stage_table(name, units),
+        _model_table(models),
+        Text(_disk_line(units, models, student, [training.lora for training in trainings])),
+        Text(_memory_line(memory)),
+    ]
+
+
+def _stage_table(name: str, units: list[Unit]) -> Table:
     """The stages with their sizes, and their sum; a column that would be empty is left out."""
     stages = totals(units)
     every = sum((work for _, work in stages.values()), Work())
@@ -43,7 +70,7 @@ def stage_table(name: str, units: list[Unit]) -> Table:
     return table
 
 
-def model_table(models: Sequence[ModelRef]) -> Table:
+def _model_table(models: Sequence[ModelRef]) -> Table:
     """What each model takes in memory, as far as its files or its name tell."""
     table = Table("model", "parameters", "in memory", title="models, one in memory at a time")
     for ref in models:
@@ -57,7 +84,7 @@ def model_table(models: Sequence[ModelRef]) -> Table:
     return table
 
 
-def disk_line(units: Sequence[Unit], models: Sequence[ModelRef], student: ModelRef, loras: Sequence[Lora]) -> str:
+def _disk_line(units: Sequence[Unit], models: Sequence[ModelRef], student: ModelRef, loras: Sequence[Lora]) -> str:
     """What a run takes on disk: its folder, the checkpoints of a training, and weights that are to be fetched."""
     own = sum(unit.work.disk for unit in units)
     # Two checkpoints while the newer one is written, each with the adapter and its two moments.
@@ -68,7 +95,7 @@ def disk_line(units: Sequence[Unit], models: Sequence[ModelRef], student: ModelR
     return f"{told}, and {_bytes(fetched)} for weights to be fetched." if fetched else f"{told}."
 
 
-def memory_line(needs: Sequence[TrainingMemory | None]) -> str:
+def _memory_line(needs: Sequence[TrainingMemory | None]) -> str:
     """What the largest of some trainings needs."""
     known = [need for need in needs if need is not None]
     if not known:

@@ -13,11 +13,11 @@ from prefdelta.experiments.aggregation.domain import domain_units
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.publish import publish
 from prefdelta.experiments.aggregation.validation import choice_line
-from prefdelta.experiments.estimate import TrainingMemory, sampling_models, training_memory
+from prefdelta.experiments.estimate import TrainingMemory, training_memory
 from prefdelta.experiments.plan import Plan
-from prefdelta.experiments.plan_tables import disk_line, memory_line, model_table, stage_table
+from prefdelta.experiments.plan_tables import overview
 from prefdelta.experiments.student import Student
-from prefdelta.recipe import Recipe
+from prefdelta.recipe import AnySource, Recipe
 from prefdelta.training.plan import count_steps, faint
 
 
@@ -43,13 +43,12 @@ class AggregationPlan(Plan):
     def table(self) -> RenderableType:
         """The stages with their sizes, the models, and the memory that training needs."""
         recipe = self.recipe
-        models = sampling_models(recipe)
-        loras = [domain.training.lora for domain in recipe.domains.values()]
+        domains = recipe.domains.values()
+        others: list[AnySource | None] = [source for domain in domains for source in domain.sources.values()]
+        others += [domain.scoring.model for domain in domains if domain.scoring is not None]
+        trainings = [domain.training for domain in domains]
         return Group(
-            stage_table(recipe.name, self.units),
-            model_table(models),
-            Text(disk_line(self.units, models, recipe.student, loras)),
-            Text(memory_line(self.memory)),
+            *overview(recipe.name, self.units, recipe.student, others, trainings, self.memory),
             *(Text(choice_line(domain)) for domain in self.domains.values()),
             *(Text(f"warning: {sentence}", style="yellow") for sentence in self.warnings),
         )

@@ -17,7 +17,7 @@ from prefdelta.experiments.fusion.fusion_context import SFT, FusionContext
 from prefdelta.experiments.fusion.publish import publish_fusion
 from prefdelta.experiments.identity import seed_from
 from prefdelta.experiments.plan import Plan
-from prefdelta.experiments.plan_tables import disk_line, memory_line, model_table, stage_table
+from prefdelta.experiments.plan_tables import overview
 from prefdelta.experiments.student import STUDENT, Student
 from prefdelta.experiments.unit import Unit
 from prefdelta.recipe import ModelRef, Training
@@ -60,16 +60,9 @@ class FusionPlan(Plan):
         Optimiser steps are an upper bound: prompts without a triple are not trained on.
         """
         recipe = self.fusion.recipe
-        models = [recipe.student, *(source for source in recipe.sources if isinstance(source, ModelRef))]
-        if recipe.scoring.model is not None:
-            models.append(recipe.scoring.model)
-        models = list(dict.fromkeys(models))
-        loras = [training.lora for training in self._trainings]
+        others = [*recipe.sources, recipe.scoring.model]
         return Group(
-            stage_table(recipe.name, self.units),
-            model_table(models),
-            Text(disk_line(self.units, models, recipe.student, loras)),
-            Text(memory_line(self.memory)),
+            *overview(recipe.name, self.units, recipe.student, others, self._trainings, self.memory),
             Text("Steps are the most there can be: a prompt whose answers make no triple is left out."),
         )
 
