@@ -14,7 +14,7 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from lora_fixtures import logits, save_lora
 from prefdelta.adapters import Adapter, MemoryAdapter, write_adapter
-from prefdelta.adapters.applied import applied
+from prefdelta.adapters.applied import adapted, applied
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.merging import merge
@@ -105,6 +105,17 @@ def test_the_average_of_convolutions_is_the_one_of_their_updates(tmp_path: Path)
             module.weight += 0.25 * updates[0][name] + 0.75 * updates[1][name]
         found = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / "m"))(x)
         torch.testing.assert_close(found, reference(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_in_training_is_so_again_after_pefts_own_layers(tmp_path: Path) -> None:
+    base, x = convolutions()
+    save_lora(base, tmp_path, seed=1, r=2, target_modules=["one"])
+    base.train()
+    with adapted(base, Adapter.open(tmp_path)) as model:
+        assert not model.training
+        model(x)
+    assert all(module.training for module in base.modules())
+    assert all(parameter.requires_grad for parameter in base.parameters())
 
 
 def test_kernels_of_two_sizes_do_not_merge(tmp_path: Path) -> None:

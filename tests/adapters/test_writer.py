@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_old_adapter_and_nothing_else(tmp_path: Path, mon
     def full(*_: object) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writer, "_bytes", full)
+    monkeypatch.setattr(writer, "tensor_bytes", full)
     with pytest.raises(PrefdeltaError, match="No space left on device"):
         write_adapter(tmp_path / "out", UPDATES.items(), like=INFO, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

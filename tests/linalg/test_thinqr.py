@@ -50,8 +50,3 @@ def test_the_lengths_of_the_columns_do_not_count_as_bad_condition() -> None:
 def test_zero_equal_missing_and_too_many_columns(matrix: Tensor) -> None:
     q, r = basis(matrix.double())
     torch.testing.assert_close(q @ r, matrix.double(), **CLOSE)
-
-
-def test_a_gram_matrix_that_is_known_gives_the_same_factors() -> None:
-    matrix = with_condition(20.0)
-    assert torch.equal(thin_qr(matrix, matrix.T @ matrix).R, thin_qr(matrix).R)

@@ -303,21 +303,19 @@ def _with_peft(model: nn.Module, adapter: LoraAdapter, scale: float) -> Iterator
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
 
-    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    if isinstance(adapter, Adapter):
-        peft = PeftModel.from_pretrained(model, str(adapter.path)).eval()
-    else:
-        peft = PeftModel(model, LoraConfig.from_peft_type(**adapter.config)).eval()
-        set_peft_model_state_dict(peft, adapter.tensors())
-    try:
-        for module in peft.modules():
-            if isinstance(module, LoraLayer):
-                module.scale_layer(scale)
-        yield peft
-    finally:
-        peft.unload()
-        for parameter, flag in trainable:  # PEFT freezes the base
-            parameter.requires_grad_(flag)
+    with _frozen(model):
+        if isinstance(adapter, Adapter):
+            peft = PeftModel.from_pretrained(model, str(adapter.path)).eval()
+        else:
+            peft = PeftModel(model, LoraConfig.from_peft_type(**adapter.config)).eval()
+            set_peft_model_state_dict(peft, adapter.tensors())
+        try:
+            for module in peft.modules():
+                if isinstance(module, LoraLayer):
+                    module.scale_layer(scale)
+            yield peft
+        finally:
+            peft.unload()
 
 
 def _made_for(adapter: LoraAdapter) -> str:

@@ -17,18 +17,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from prefdelta.adapters.patterns import shown
+from prefdelta.core.checkpoint import FLOATS
 from prefdelta.core.errors import PrefdeltaError
 
 SAFETENSORS_NAME = "adapter_model.safetensors"
 INDEX_NAME = "adapter_model.safetensors.index.json"
 PICKLE_NAME = "adapter_model.bin"
 
-_FLOATS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-}
 # What PyTorch's reader lets through from a damaged file.
 _UNPICKLING_ERRORS = (
     pickle.UnpicklingError,
@@ -120,7 +115,7 @@ class _SafetensorsSource:
             with safe_open(path, framework="pt", device="cpu") as checked:
                 slices = {name: checked.get_slice(name) for name in checked.keys()}  # noqa: SIM118
                 self.shapes = {name: tuple(piece.get_shape()) for name, piece in slices.items()}
-                self.dtypes = {name: _FLOATS.get(str(piece.get_dtype())) for name, piece in slices.items()}
+                self.dtypes = {name: FLOATS.get(str(piece.get_dtype())) for name, piece in slices.items()}
             # Reads at an offset share no position, so that threads can read at once.
             self._descriptor = os.open(path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._descriptor)
@@ -204,7 +199,7 @@ class _PickleSource:
         self.files: tuple[Path, ...] = (path,)
         self._tensors = _unpickle(path)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
-        floats = set(_FLOATS.values())
+        floats = set(FLOATS.values())
         self.dtypes = {name: tensor.dtype if tensor.dtype in floats else None for name, tensor in self._tensors.items()}
 
     def tensor(self, name: str) -> Tensor:

@@ -22,6 +22,7 @@ from prefdelta.adapters.reader import Adapter, magnitude
 from prefdelta.adapters.sources import SAFETENSORS_NAME
 from prefdelta.adapters.storage import split_name
 from prefdelta.adapters.writebehind import WriteBehind
+from prefdelta.core.checkpoint import FLOATS
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.outputs import staged_folder
 from prefdelta.linalg.lowrank import LowRank
@@ -29,7 +30,9 @@ from prefdelta.linalg.lowrank import LowRank
 SERVABLE_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The values of ``--max-lora-rank`` that vLLM accepts."""
 
-DTYPE_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+DTYPE_NAMES = {dtype: name for name, dtype in FLOATS.items()}
+"""What safetensors calls the types that factors are stored in."""
+
 _NO_EXPRESSIONS = Matcher(Path(CONFIG_NAME))  # module names alone take none
 _LARGEST = 2**63  # no number in a header is written longer
 
@@ -181,10 +184,10 @@ def _write(
                 if not math.isfinite(magnitude(factor)):
                     raise PrefdeltaError(f"module {layer} has values that {dtype} cannot hold; choose a wider dtype.")
                 header[key] = _entry(dtype, factor.shape, offset)
-                offset += out.write(_bytes(factor))
+                offset += out.write(tensor_bytes(factor))
         for name, table in tables.items():
             header[name] = _entry(table.dtype, table.shape, offset)
-            offset += out.write(_bytes(table))
+            offset += out.write(tensor_bytes(table))
         if list(ranks) != list(names):
             raise ValueError("the modules are not those that were announced")
         out.seek(0)
@@ -217,5 +220,6 @@ def _read_back(path: Path, names: Collection[str], like: AdapterInfo) -> Iterato
                 yield module, LowRank(factors[1], factors[0])
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """A tensor's numbers in order, as a file holds them."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

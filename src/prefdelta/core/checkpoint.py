@@ -54,7 +54,7 @@ class Output:
     dtype: str
     shape: tuple[int, ...]
     size: int
-    blocks: Iterable[bytes]
+    blocks: Iterable[bytes | memoryview]
 
 
 class Checkpoint:

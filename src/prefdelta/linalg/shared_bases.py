@@ -52,16 +52,15 @@ def sign_fixed(basis: Tensor) -> Tensor:
     return basis * peak_signs(basis)
 
 
-def nearest_isometry(columns: Tensor, tolerance: float, gram: Tensor | None = None) -> tuple[Tensor, float]:
+def nearest_isometry(columns: Tensor, tolerance: float) -> tuple[Tensor, float]:
     """The polar factor P Qᵀ of ``columns`` = P Σ Qᵀ, and Σ's smallest value that counts.
 
     Where the columns are independent, it is the nearest matrix with orthonormal columns. Directions with a singular
     value of at most ``tolerance`` times the largest are left out: there every choice would be as near as any other.
-    ``gram``, the products of the columns, saves computing them.
     """
     if columns.shape[1] == 0:
         return columns, 1.0
-    qr = thin_qr(columns, gram)
+    qr = thin_qr(columns)
     p, s, qt = torch.linalg.svd(qr.R, full_matrices=False)
     keep = int((s > tolerance * s[0]).sum())
     return qr.turn(p[:, :keep] @ qt[:keep]), float(s[keep - 1])

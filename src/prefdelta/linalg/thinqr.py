@@ -23,22 +23,18 @@ class ThinQr(NamedTuple):
     turn: Callable[[Tensor], Tensor]
 
 
-def thin_qr(matrix: Tensor, gram: Tensor | None = None) -> ThinQr:
+def thin_qr(matrix: Tensor) -> ThinQr:
     """The thin QR decomposition of a float64 ``(d, r)`` matrix.
 
     Cholesky-QR where the columns are well conditioned (:data:`WORST_CONDITION`), else Householder reflections. Which
     of the two is decided by the matrix alone.
-
-    Args:
-        matrix: what to decompose.
-        gram: its ``matrixᵀ matrix``, if it is known already.
 
     Cost: 2 d r² for the Gram matrix, at the speed of a matrix product; about five times that for Householder.
 
     Source: Golub and Van Loan, Matrix Computations, section 5.2.
     """
     if 0 < matrix.shape[1] <= matrix.shape[0]:
-        triangle = cholesky_triangle(matrix.T @ matrix if gram is None else gram)
+        triangle = cholesky_triangle(matrix.T @ matrix)
         if triangle is not None:
             return ThinQr(triangle, lambda columns: matrix @ solve(triangle, columns))
     return householder(matrix)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from prefdelta.adapters.writer import DTYPE_NAMES, tensor_bytes
 from prefdelta.core.checkpoint import (
     CONFIG_NAME,
     FLOATS,
@@ -39,7 +40,6 @@ REPORT_NAME = "prefdelta_apply.json"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
-_HEADER_NAMES = {dtype: name for name, dtype in FLOATS.items()}
 _COMPARED = (torch.float32, torch.bfloat16)
 _LARGE_ERROR = 0.05
 _COPIED = (".json", ".txt", ".model", ".jinja", ".py", ".tiktoken", ".spm", ".vocab", ".merges")
@@ -137,7 +137,7 @@ class _Bake:
         size = entry.end - entry.start
         kind = entry.dtype
         if dtype is not None:
-            kind = _HEADER_NAMES[dtype]
+            kind = DTYPE_NAMES[dtype]
             size = math.prod(entry.shape) * dtype.itemsize
         if target.module is not None and dtype is not None:
             blocks = self._baked(name, target, target.module, dtype, folder)
@@ -147,18 +147,20 @@ class _Bake:
             blocks = self._checkpoint.raw(target.source)
         return Output(name, kind, entry.shape, size, self._counted(blocks))
 
-    def _counted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    def _counted(self, blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         for block in blocks:
             yield block
             self._written += len(block)
             if self._progress is not None:
                 self._progress(self._written, self._total)
 
-    def _converted(self, source: str, dtype: torch.dtype) -> Iterator[bytes]:
+    def _converted(self, source: str, dtype: torch.dtype) -> Iterator[bytes | memoryview]:
         for _, rows in self._checkpoint.rows(source):
-            yield _bytes(_finite(rows.to(dtype), source))
+            yield tensor_bytes(_finite(rows.to(dtype), source))
 
-    def _baked(self, name: str, target: Target, module: str, dtype: torch.dtype, folder: Path) -> Iterator[bytes]:
+    def _baked(
+        self, name: str, target: Target, module: str, dtype: torch.dtype, folder: Path
+    ) -> Iterator[bytes | memoryview]:
         tallies = {kind: RoundingTally(kind) for kind in dict.fromkeys((dtype, *_COMPARED))}
         weight_norm = 0.0
         with self._updates.rows(module, target.transposed, folder) as update:
@@ -167,7 +169,7 @@ class _Bake:
                 part = update(first, len(rows)).reshape(weight.shape)
                 weight_norm += float(weight.square().sum())
                 stored = {kind: tally.add(weight, part) for kind, tally in tallies.items()}[dtype]
-                yield _bytes(_finite(stored, name))
+                yield tensor_bytes(_finite(stored, name))
         self._record(name, target, dtype, tallies, math.sqrt(weight_norm))
 
     def _record(
@@ -193,13 +195,13 @@ class _Bake:
         # A type that only some modules are stored in has no total of its own to compare.
         whole = [kind for kind in kinds if sum(t.dtype == kind for t in self._compared) == len(self._modules)]
         loss = total_loss(self._stored)
-        origin = self._updates.origin()
+        adapters, scale, merge = self._updates.origin()
         return ApplyReport(
             version=metadata.version("prefdelta"),
             base=base,
-            adapters=origin.adapters,
-            scale=origin.scale,
-            merge=origin.merge,
+            adapters=adapters,
+            scale=scale,
+            merge=merge,
             shards=self._checkpoint.shards,
             tensors=self._tensors,
             bytes=self._total,
@@ -228,10 +230,6 @@ def _finite(rows: Tensor, name: str) -> Tensor:
     if not bool(torch.isfinite(rows).all()):
         raise PrefdeltaError(f"{name} has values that {_name(rows.dtype)} cannot hold; choose a wider type.")
     return rows
-
-
-def _bytes(rows: Tensor) -> bytes:
-    return rows.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -6,17 +6,12 @@ weight it is added to may be stored transposed, where rows of the weight are col
 
 from __future__ import annotations
 
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-
-class _Tile(NamedTuple):
-    """Some rows of the update, written as the columns that they are of its transpose."""
-
-    width: int
-    offset: int
+from prefdelta.adapters.writer import tensor_bytes
 
 
 class Spill:
@@ -33,20 +28,20 @@ class Spill:
         self._columns = shape[1]
         self._transposed = transposed
         self._dtype = torch.float32
-        self._tiles: list[_Tile] = []
+        self._blocks: list[tuple[int, int]] = []  # how many rows each has, and where it begins
 
     def add(self, block: Tensor) -> None:
         """Append the next rows, all of one floating-point type."""
         self._dtype = block.dtype
-        self._tiles.append(_Tile(len(block), self._handle.tell()))
+        self._blocks.append((len(block), self._handle.tell()))
         written = block.T if self._transposed else block
-        self._handle.write(written.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        self._handle.write(tensor_bytes(written))
 
     def rows(self, first: int, count: int) -> Tensor:
         """Rows ``first`` to ``first + count`` of the matrix or of its transpose."""
         if not self._transposed:
             return self._read(0, first, count, self._columns)
-        return torch.cat([self._read(tile.offset, first, count, tile.width) for tile in self._tiles], dim=1)
+        return torch.cat([self._read(offset, first, count, height) for height, offset in self._blocks], dim=1)
 
     def _read(self, offset: int, first: int, count: int, width: int) -> Tensor:
         self._handle.seek(offset + first * width * self._dtype.itemsize)

@@ -33,7 +33,6 @@ def learn_language_merge(
     rows: Sequence[Path] = (),
     prompts: Sequence[Path] = (),
     seed: int = 0,
-    identity: str = "",
     progress: Progress | None = None,
 ) -> LearningReport:
     """Learn a merge of adapters of a causal language model.
@@ -53,7 +52,6 @@ def learn_language_merge(
         rows: files of pairs, or for objectives without labels of triples or demonstrations: one, or one per adapter.
         prompts: files of items to be answered instead, for objectives without labels: one, or one per adapter.
         seed: decides the order of the rows.
-        identity: says which base and files these are.
         progress: called with (done, total), of answers first and then of steps.
 
     Raises:
@@ -86,7 +84,6 @@ def learn_language_merge(
         folder=folder,
         settings=settings,
         seed=seed,
-        identity=identity,
         progress=progress,
     )
 

@@ -125,7 +125,7 @@ def tune_adapters(
             progress(done, space.evaluations(len(opened)))
 
     with staged_folder(target, overwrite=overwrite, key=key) as staging:
-        loaded, environment = load(base), _environment(corpus)
+        loaded, environment = load(base), None if corpus is None else Environment.open(corpus)
         objective = asked.objective(loaded, answering, environment, seed, beta)
         if told is not None:
             told(space.evaluations(len(opened)), objective.cost)
@@ -172,10 +172,6 @@ def tune_adapters(
         _write(staging, opened, chosen, validation, extra_weights, dtype, rank)
         write_json(staging / RECORD_NAME, record.to_json())
     return record
-
-
-def _environment(search: Search | None) -> Environment | None:
-    return None if search is None else Environment.open(search)
 
 
 def _tried(validation: Validation, candidate: Candidate, names: Sequence[str]) -> Tried:
