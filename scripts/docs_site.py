@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import typer.main
-from rich.console import Console
 
 from prefdelta.cli import app
 from prefdelta.cli.help import REFERENCES, SECTIONS
-from prefdelta.cli.methods import print_method
+from prefdelta.cli.methods import method_text
 from prefdelta.merging.learned.methods import LEARNED
 from prefdelta.merging.registry import METHODS
 from run_notebook import page as notebook_page
@@ -48,11 +46,9 @@ def _help(command: Any, words: str) -> str:
 
 def methods_page() -> str:
     """Every merge method with its equation as code, its options and when to use it."""
-    console = Console(record=True, width=120, markup=False, emoji=False, highlight=False, file=StringIO())
     parts = ["# Merge methods, in full\n"]
     for name in (*METHODS, *LEARNED):
-        print_method(name, console)
-        parts += [f"## {name}\n", f"```text\n{console.export_text().rstrip()}\n```\n"]
+        parts += [f"## {name}\n", f"```text\n{method_text(name).rstrip()}\n```\n"]
     return "\n".join(parts)
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from prefdelta.core.errors import PrefdeltaWarning
-from prefdelta.core.progress import Display, warn_in_words
+from prefdelta.core.progress import Display, terminal, warn_in_words
 
 
 def told(*, terminal: bool, step: float) -> str:
@@ -61,6 +61,15 @@ def test_a_unit_does_not_begin_with_the_steps_of_the_one_before() -> None:
     last = file.getvalue().rpartition("second")[2]
     assert "0/?" in last
     assert "500" not in last
+
+
+def test_a_text_is_not_broken_where_it_is_longer_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    path = "/a/folder with spaces/" + "x" * 40
+    terminal().print(f"adapter: {path}", style="yellow")
+    assert capsys.readouterr().out == f"adapter: {path}\n"
 
 
 def test_our_warnings_are_one_line_and_those_for_developers_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """The command line: parse, call, print.
 
-One file declares each group of commands: answers, comparing, converting, deltas, indexing, inspecting, judging,
-learning, merging, orienting, running, tuning, viewing. Judge, methods and doctor do theirs in files of their names.
+One file declares each group of commands: answers, comparing, deltas, inspecting, judging, learning, merging, orienting,
+running, tuning, viewing. Judge, methods and doctor do theirs in files of their names.
 The stages are imported inside the commands, so that ``prefdelta --help`` answers without loading torch.
 """
 
@@ -17,11 +17,9 @@ from prefdelta.cli import (
     merging,
     tuning,
     learning,
-    indexing,
     comparing,
     judging,
     viewing,
-    converting,
     orienting,
 )
 # isort: on
@@ -30,9 +28,7 @@ __all__ = [
     "answers",
     "app",
     "comparing",
-    "converting",
     "deltas",
-    "indexing",
     "inspecting",
     "judging",
     "learning",

@@ -1,4 +1,4 @@
-"""Answers and preferences: sampling, scoring, pairing, and moving pairs to and from other tools."""
+"""Answers and preferences: what is searched, sampling, scoring, pairing, and moving pairs to and from other tools."""
 
 from __future__ import annotations
 
@@ -17,6 +17,22 @@ PROMPTS = "Prompts: a JSONL file of items, or what recipes read (--set prompts.f
 
 
 @app.command(cls=Command)
+def index(
+    corpus: Annotated[str, typer.Argument(help="Passages: a JSONL file of documents, or micro:corpus.")],
+    output: Output,
+    encoder: Annotated[
+        str | None, typer.Option(help="Index by this sentence-transformers model instead of by words.")
+    ] = None,
+    ann: Annotated[Literal["flat", "hnsw"], typer.Option(help="Exact (flat) or approximate (hnsw) vectors.")] = "flat",
+    overwrite: Overwrite = False,
+) -> None:
+    """Index a search corpus once. Recipes name the folder as their corpus."""
+    from prefdelta.experiments.single.index import index_unit
+
+    single(index_unit(corpus, encoder, ann), output, overwrite)
+
+
+@app.command(cls=Command)
 def sample(
     model: Annotated[str, typer.Argument(help="Model id, folder or micro:NAME; with --server, the server's name.")],
     prompts: Annotated[str, typer.Argument(help=PROMPTS)],
@@ -32,7 +48,7 @@ def sample(
     from prefdelta.experiments.single.answers import read_sampled, sample_unit
 
     single(sample_unit(model, prompts, corpus, server, tuple(settings or ())), output, overwrite)
-    terminal().print(read_sampled(output), soft_wrap=True)
+    terminal().print(read_sampled(output))
 
 
 @app.command(cls=Command)
@@ -67,7 +83,7 @@ def pair(
 
     files = PairFiles(chosen, rejected, chosen_scores, rejected_scores)
     single(pair_unit(prompts, files, student, tuple(settings or ())), output, overwrite)
-    terminal().print(read_paired(output), soft_wrap=True)
+    terminal().print(read_paired(output))
 
 
 @app.command(name="import", cls=Command)
@@ -88,7 +104,7 @@ def import_(
     from prefdelta.pairs.exchange import import_pairs
 
     told = import_pairs(source, output, format=format, split=split, overwrite=overwrite)
-    terminal().print(f"{output}: {told}", highlight=False)
+    terminal().print(f"{output}: {told}")
 
 
 @app.command(cls=Command)
@@ -105,4 +121,4 @@ def export(
     from prefdelta.pairs.exchange import export_pairs
 
     told = export_pairs(pairs, output, form=form, overwrite=overwrite)
-    terminal().print(f"{output}: {told}", highlight=False)
+    terminal().print(f"{output}: {told}")

@@ -48,7 +48,7 @@ def _print_comparison(comparison: ComparisonResults, console: Console) -> None:
     from prefdelta.evaluation.comparison.verdict import p_text
     from prefdelta.evaluation.results import signed
 
-    console.print(f"A: {comparison.first}\nB: {comparison.second}", highlight=False, soft_wrap=True)
+    console.print(f"A: {comparison.first}\nB: {comparison.second}")
     table = Table("benchmark", "items", "A", "B", "B − A", "95 % interval", "p", "detectable")
     for row in [*comparison.benchmarks, *([comparison.overall] if comparison.overall else [])]:
         table.add_row(
@@ -76,7 +76,5 @@ def _print_comparison(comparison: ComparisonResults, console: Console) -> None:
         "A and B in percent, differences in points. p is corrected for the number of benchmarks (Holm); * exact "
         "McNemar test, else the level at which the interval touches 0. detectable: the smallest true difference that "
         "would be found four times in five.\n",
-        highlight=False,
-        soft_wrap=True,
     )
-    console.print(comparison.verdict, highlight=False, soft_wrap=True)
+    console.print(comparison.verdict)

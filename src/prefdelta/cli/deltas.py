@@ -36,7 +36,7 @@ def train(
         assist_single(unit, output)
     else:
         single(unit, output, overwrite)
-        terminal().print(read_training(output), markup=False, highlight=False, soft_wrap=True)
+        terminal().print(read_training(output))
 
 
 @app.command(cls=Command)
@@ -81,4 +81,4 @@ def evaluate(
     benchmark = {"items": items, "scorer": scorer, "count": count, "data": data}
     unit = evaluate_unit(model, server, benchmark, adapter, scale, seed, search, tuple(settings or ()))
     single(unit, output, overwrite)
-    terminal().print(read_score(output), highlight=False, soft_wrap=True)
+    terminal().print(read_score(output))

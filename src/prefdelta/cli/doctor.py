@@ -54,7 +54,6 @@ def diagnose(console: Console, *, hub: bool, servers: list[str], timeout: float)
     if not reached:
         console.print(
             "Nothing was asked over the network: --hub tries the Hugging Face Hub, --server URL a server.",
-            soft_wrap=True,
         )
     return not missing and all(reached)
 
@@ -81,7 +80,7 @@ def _packages(console: Console) -> list[str]:
     shown = {"torch", "transformers", "peft", "datasets"}
     console.print(", ".join(f"{package} {version}" for package, version in found if package in shown))
     if missing:
-        console.print(f"missing: {', '.join(missing)}; install prefdelta again", style="red", soft_wrap=True)
+        console.print(f"missing: {', '.join(missing)}; install prefdelta again", style="red")
     return missing
 
 
@@ -127,9 +126,9 @@ def _devices(console: Console) -> None:
         table.add_row("mps", "Apple GPU", "")
     console.print(table)
     if slow_in_16_bits():
-        console.print("This CPU is slow in 16 bits: `dtype: auto` loads models in float32 on it.", soft_wrap=True)
+        console.print("This CPU is slow in 16 bits: `dtype: auto` loads models in float32 on it.")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        console.print("No GPU: embedded and small models run, 8B models need one.", soft_wrap=True)
+        console.print("No GPU: embedded and small models run, 8B models need one.")
     free = shutil.disk_usage(Path.cwd()).free
     console.print(f"Free disk here: {free / 2**30:.1f} GiB")
 
@@ -137,7 +136,7 @@ def _devices(console: Console) -> None:
 def _reach_hub(console: Console, timeout: float) -> bool:
     where = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
-        console.print("HF_HUB_OFFLINE is set: models come from the local cache alone", soft_wrap=True)
+        console.print("HF_HUB_OFFLINE is set: models come from the local cache alone")
         return False
     return _reach(console, "hub", f"{where}/api/models?limit=1", timeout)
 
@@ -158,8 +157,8 @@ def _reach(console: Console, what: str, url: str, timeout: float) -> bool:
     try:
         status = asyncio.run(ask())
     except (httpx2.RequestError, httpx2.InvalidURL) as error:
-        console.print(f"{what} {url}: not reached ({error})", style="red", soft_wrap=True)
+        console.print(f"{what} {url}: not reached ({error})", style="red")
         return False
     good = status < 400
-    console.print(f"{what} {url}: answers with status {status}", style=None if good else "red", soft_wrap=True)
+    console.print(f"{what} {url}: answers with status {status}", style=None if good else "red")
     return good

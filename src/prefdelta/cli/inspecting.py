@@ -64,7 +64,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
             console.print(table)
     refused = [entry for entry in inspection.methods if entry.refusal]
     if refused:
-        console.print(f"not previewed: {', '.join(entry.method for entry in refused)}", highlight=False, style="dim")
+        console.print(f"not previewed: {', '.join(entry.method for entry in refused)}", style="dim")
     if inspection.methods:
         left_out = len(METHODS) - len(inspection.methods)
         console.print(
@@ -72,11 +72,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
             f"previews the other {left_out}"
             if left_out
             else "previewed: all methods",
-            highlight=False,
             style="dim",
         )
     for warning in inspection.warnings:
-        console.print(f"warning: {warning}", highlight=False, style="yellow")
+        console.print(f"warning: {warning}", style="yellow")
 
 
 def _adapters(inspection: Inspection) -> Table:

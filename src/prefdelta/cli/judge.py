@@ -217,12 +217,12 @@ def _print(summary: Mapping[str, Any], folder: Path, console: Console) -> None:
             counts.add_row(words.get(name, name), f"{count:,}")
     console.print(counts)
     for reason in summary["refused"].values():
-        console.print(f"the judge gave no reply: {reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"the judge gave no reply: {reason}")
     if summary["fields"]:
         told = ", ".join(f"{name} is {change}" for name, change in sorted(summary["fields"].items()))
-        console.print(f"the judge does not take all fields: {told}.", highlight=False, markup=False, soft_wrap=True)
-    console.print(sentence(summary), highlight=False, soft_wrap=True)
-    console.print(f"judged: {folder}", highlight=False)
+        console.print(f"the judge does not take all fields: {told}.")
+    console.print(sentence(summary))
+    console.print(f"judged: {folder}")
     if summary["refused"] and not summary["counts"]["judged"]:
         raise typer.Exit(1)  # the folder says what the judge did not; a script is not to go on with it
 

@@ -42,8 +42,8 @@ def learn(
 
     unit = learn_unit(adapters, base, method, pairs or (), prompts or (), seed, tuple(settings or ()))
     console = terminal()
-    artifact = run_single(unit, output, console, overwrite=overwrite)
-    _print_learning(artifact.path, console)
+    run_single(unit, output, console, overwrite=overwrite)
+    _print_learning(output, console)
 
 
 def _print_learning(folder: Path, console: Console) -> None:
@@ -62,4 +62,4 @@ def _print_learning(folder: Path, console: Console) -> None:
         table.add_row(task.name, anchor, f"{task.first:.4f}", f"{task.last:.4f}", f"{task.last_weight:.3f}")
     console.print(table)
     ranks = ", ".join(str(rank) for rank in report.stored_ranks)
-    console.print(f"{len(report.adapters)} adapters, rank {ranks}\nadapter: {folder}", highlight=False)
+    console.print(f"{len(report.adapters)} adapters, rank {ranks}\nadapter: {folder}")

@@ -1,4 +1,4 @@
-"""Making one adapter, or one model, of adapters: merging and baking."""
+"""Making an adapter or a model: merging, baking, converting."""
 
 from __future__ import annotations
 
@@ -158,6 +158,19 @@ def apply(
     print_apply(report, output, console)
 
 
+@app.command(cls=Command)
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder with a llama2.c .bin checkpoint and tokenizer.")],
+    output: Output,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a llama2.c checkpoint into a Hugging Face model folder."""
+    from prefdelta.core.llama2c import convert_llama2c
+
+    convert_llama2c(checkpoint, output, overwrite=overwrite)
+    terminal().print(f"model: {output}")
+
+
 def print_merge(report: MergeReport, output: Path, console: Console) -> None:
     """Tell what a merge did: inputs, norms, and every warning."""
     from rich.table import Table
@@ -176,11 +189,10 @@ def print_merge(report: MergeReport, output: Path, console: Console) -> None:
     if report.norm_ratio is not None and report.cosine_to_average is not None:
         console.print(
             f"against the plain average: norm × {report.norm_ratio:.3f}, cosine {report.cosine_to_average:.3f}",
-            highlight=False,
         )
     for warning in report.warnings:
-        console.print(f"warning: {warning}", highlight=False, style="yellow")
-    console.print(f"adapter: {output}", highlight=False)
+        console.print(f"warning: {warning}", style="yellow")
+    console.print(f"adapter: {output}")
 
 
 def _print_choice(output: Path, console: Console) -> None:
@@ -196,7 +208,7 @@ def _print_stored(report: MergeReport, adapters: Sequence[Path], console: Consol
 
     own = zip(report.adapters, map(read_own_scale, adapters), strict=True)
     told = ", ".join(f"{entry.name} {found.scale:.3g}" for entry, found in own if found)
-    console.print(f"λ = {report.scale:g}, from the adapters' own scales: {told}", highlight=False)
+    console.print(f"λ = {report.scale:g}, from the adapters' own scales: {told}")
 
 
 def print_apply(report: ApplyReport, output: Path, console: Console, *, modules: int = 5) -> None:
@@ -225,8 +237,8 @@ def print_apply(report: ApplyReport, output: Path, console: Console, *, modules:
         table.add_row(entry.module, entry.stored, *sizes, *_cells(entry.losses[entry.stored]))
     console.print(table)
     for warning in (*(report.merge.warnings if report.merge else ()), *report.warnings):
-        console.print(f"warning: {warning}", highlight=False, style="yellow")
-    console.print(f"model: {output}", highlight=False)
+        console.print(f"warning: {warning}", style="yellow")
+    console.print(f"model: {output}")
 
 
 def _cells(loss: RoundingLoss) -> tuple[str, str]:

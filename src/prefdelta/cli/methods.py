@@ -25,7 +25,6 @@ def print_methods(console: Console) -> None:
         "score: percent right, mean of eight merges of embedded models, λ chosen without labels "
         "(benchmarks/results/sharpening.md)\n"
         "how to choose λ: --scale agreement with a base model and prompts, --scale projection without (docs/scale.md)",
-        soft_wrap=True,
     )
     table = Table("method", "what it does", "source", title=f"All {len(METHODS)} merge methods")
     for entry in METHODS.values():
@@ -35,27 +34,27 @@ def print_methods(console: Console) -> None:
         half = SPACES[space]
         table.add_row(f"{space}RULE", f"A rule {half.summary}; see below.", half.paper)
     console.print(table)
-    console.print(f"RULE: {', '.join(RULES)}; for example knots-ties", soft_wrap=True)
+    console.print(f"RULE: {', '.join(RULES)}; for example knots-ties")
     learned = Table("method", "what it does", "source", title="Learned merges: prefdelta learn")
     for learnt in LEARNED.values():
         learned.add_row(learnt.name, learnt.summary, learnt.paper)
     console.print(learned)
-    console.print("prefdelta methods NAME: a method's equation, options and when to use it", soft_wrap=True)
+    console.print("prefdelta methods NAME: a method's equation, options and when to use it")
 
 
 def _in_a_space(name: str) -> bool:
     return name in COMBINED and name not in RULES
 
 
-def print_method(name: str, console: Console) -> None:
-    """Tell one method: when to use it, its equation as dense code, its options.
+def method_text(name: str) -> str:
+    """One method: when to use it, its equation as dense code, its options.
 
     Raises:
         PrefdeltaError: there is no such method; the message names the nearest.
     """
     if name not in METHODS and name not in LEARNED:
         raise PrefdeltaError(f"there is no merge method {name!r}; {did_you_mean(name, [*METHODS, *LEARNED])}")
-    console.print("\n\n".join(_learned(name) if name in LEARNED else _method(name)), soft_wrap=True)
+    return "\n\n".join(_learned(name) if name in LEARNED else _method(name))
 
 
 def _method(name: str) -> list[str]:

@@ -33,9 +33,9 @@ def list_methods(
     ] = None,
 ) -> None:
     """Show which merge method to choose, all of them, or one in full."""
-    from prefdelta.cli.methods import print_method, print_methods
+    from prefdelta.cli.methods import method_text, print_methods
 
     if name is None:
         print_methods(terminal())
     else:
-        print_method(name, terminal())
+        terminal().print(method_text(name))

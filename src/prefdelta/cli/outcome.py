@@ -25,37 +25,38 @@ def print_outcome(recipe: BaseRecipe, report: Path, console: Console, place: str
         place: the run folder, or the address of one.
     """
     results = read_recipe_results(report.with_name(RESULTS))
-    for doubt in _doubts(results):
-        console.print(f"Do not trust these numbers yet: {doubt}.", soft_wrap=True)
-    console.print(_table(results))
-    console.print(f"report: {place}/{report.name}\nresults: {place}/results.json", soft_wrap=True)
+    doubts, table = _told(results)
+    for doubt in doubts:
+        console.print(f"Do not trust these numbers yet: {doubt}.")
+    console.print(table)
+    console.print(f"report: {place}/{report.name}\nresults: {place}/results.json")
     if isinstance(results, AggregationResults) and isinstance(recipe, Recipe):
         for sentence in cautions(results):
-            console.print(f"warning: {sentence}", style="yellow", soft_wrap=True)
+            console.print(f"warning: {sentence}", style="yellow")
         console.print("intervals: 95 %, in percentage points")
         for name, domain in results.domains.items():
-            console.print(f"{name}: {' '.join(choice_sentences(domain))}", soft_wrap=True)
+            console.print(f"{name}: {' '.join(choice_sentences(domain))}")
         for name, settings in recipe.domains.items():
             adapter = report.parent / name / "merged" / "adapter"
             words = ["prefdelta", "evaluate", recipe.student.path, "YOUR_ITEMS.jsonl", "--adapter", str(adapter)]
             if settings.search is not None:
                 words += ["--corpus", settings.search.corpus, "--protocol", settings.search.protocol.name]
-            console.print(f"\nmerged adapter of {name}: {adapter}", soft_wrap=True)
-            console.print(f"next: {shlex.join([*words, '-o', 'OUT'])}", soft_wrap=True)
-    console.print(f"check the files: prefdelta verify {shlex.quote(place)}", soft_wrap=True)
+            console.print(f"\nmerged adapter of {name}: {adapter}")
+            console.print(f"next: {shlex.join([*words, '-o', 'OUT'])}")
+    console.print(f"check the files: prefdelta verify {shlex.quote(place)}")
 
 
-def _doubts(results: AggregationResults | FusionResults | SuiteResults) -> list[str]:
-    if isinstance(results, AggregationResults):
-        found = {name: domain_doubts(domain) for name, domain in results.domains.items()}
-        return [f"in {name}, {doubt}" if len(found) > 1 else doubt for name in found for doubt in found[name]]
-    return fusion_doubts(results) if isinstance(results, FusionResults) else []
-
-
-def _table(results: AggregationResults | FusionResults | SuiteResults) -> Table:
-    if isinstance(results, AggregationResults):
-        return _aggregation(results)
-    return _fusion(results) if isinstance(results, FusionResults) else _suite(results)
+def _told(results: AggregationResults | FusionResults | SuiteResults) -> tuple[list[str], Table]:
+    """What speaks against the numbers, and the numbers."""
+    match results:
+        case AggregationResults():
+            found = {name: domain_doubts(domain) for name, domain in results.domains.items()}
+            doubts = [f"in {name}, {doubt}" if len(found) > 1 else doubt for name in found for doubt in found[name]]
+            return doubts, _aggregation(results)
+        case FusionResults():
+            return fusion_doubts(results), _fusion(results)
+        case SuiteResults():
+            return [], _suite(results)
 
 
 def _aggregation(results: AggregationResults) -> Table:

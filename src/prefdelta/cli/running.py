@@ -32,7 +32,9 @@ def demo(
     workers: Workers = 1,
 ) -> None:
     """Run every stage on the tiny embedded models. No GPU, no downloads, minutes on a laptop."""
-    _run(Path(__file__).parents[1] / "micro" / "demo.yaml", output, (), dry_run, workers)
+    from prefdelta.recipe import load_recipe
+
+    _run_recipe(load_recipe(Path(__file__).parents[1] / "micro" / "demo.yaml"), output, dry_run, workers)
 
 
 @app.command(cls=Command)
@@ -96,20 +98,6 @@ def run(
     cache: Cache = None,
 ) -> None:
     """Run a recipe from prompts to report. Run it again to continue after an interruption."""
-    _run(recipe, output, tuple(settings or ()), dry_run, workers, executor, gpu, measure, cache)
-
-
-def _run(
-    recipe_file: Path,
-    output: Path | str | None,
-    settings: tuple[str, ...],
-    dry_run: bool,
-    workers: int = 1,
-    executor: str = "local",
-    gpu: str | None = None,
-    measure: bool = False,
-    cache: Path | None = None,
-) -> None:
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.recipe import load_recipe
 
@@ -117,7 +105,7 @@ def _run(
         option = "--measure" if measure else "--gpu"
         raise PrefdeltaError(f"{option} tells what a run would cost and runs nothing; give it with --dry-run.")
     # A mistake in the recipe is told before torch is loaded.
-    _run_recipe(load_recipe(recipe_file, settings), output, dry_run, workers, executor, gpu, measure, cache)
+    _run_recipe(load_recipe(recipe, settings or ()), output, dry_run, workers, executor, gpu, measure, cache)
 
 
 def _run_recipe(

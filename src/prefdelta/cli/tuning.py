@@ -124,7 +124,7 @@ def tune(
 def tell_cost(console: Console, by: str, evaluations: int, each: int) -> None:
     """Tell before anything is asked what choosing ``by`` answers or pairs takes at most."""
     what = "sequences read, nothing generated" if by == "pairs" else "answers"
-    console.print(f"at most {evaluations} evaluations of {each:,} {what}: {evaluations * each:,}", highlight=False)
+    console.print(f"at most {evaluations} evaluations of {each:,} {what}: {evaluations * each:,}")
 
 
 def print_tuning(record: TuningRecord, output: Path, console: Console) -> None:
@@ -160,23 +160,23 @@ def print_tuning(record: TuningRecord, output: Path, console: Console) -> None:
             *(_share(trial.unparsed), notes),
         )
     for doubt in record.doubts:
-        console.print(f"Do not trust these numbers yet: {doubt}.", highlight=False, style="yellow")
+        console.print(f"Do not trust these numbers yet: {doubt}.", style="yellow")
     console.print(table)
     if record.leave_one_out is not None and record.leave_one_out.parts:
         _print_parts(record, console)
-    console.print(f"chosen by {record.by}: {_words(record.choice, record.by)}", highlight=False)
+    console.print(f"chosen by {record.by}: {_words(record.choice, record.by)}")
     others = len(record.trials) - 1
-    console.print(f"not told from it by these items: {len(record.ties)} of {others} other merges", highlight=False)
+    console.print(f"not told from it by these items: {len(record.ties)} of {others} other merges")
     if record.range is not None and record.range[0] < record.range[1]:
         low, high = record.range
-        console.print(f"level with it: the same merge at λ from {low:g} to {high:g}", highlight=False)
+        console.print(f"level with it: the same merge at λ from {low:g} to {high:g}")
     if record.gain is not None:
-        console.print(f"against the plain average at λ = 1: {_interval(record.gain, record.by)}", highlight=False)
+        console.print(f"against the plain average at λ = 1: {_interval(record.gain, record.by)}")
     guard = record.guard
-    console.print(f"KL from the base: {guard.kl:.2g} nats a token (limit {guard.kl_limit:g})", highlight=False)
+    console.print(f"KL from the base: {guard.kl:.2g} nats a token (limit {guard.kl_limit:g})")
     for warning in record.warnings:
-        console.print(f"warning: {warning}", highlight=False, style="yellow")
-    console.print(f"adapter: {output}\nrecord: {output / RECORD_NAME}", highlight=False)
+        console.print(f"warning: {warning}", style="yellow")
+    console.print(f"adapter: {output}\nrecord: {output / RECORD_NAME}")
 
 
 def _best_of_methods(record: TuningRecord) -> list[int]:

@@ -16,4 +16,4 @@ def single(unit: Unit, output: Path, overwrite: bool) -> None:
     from prefdelta.experiments.single.unit import run_single
 
     artifact = run_single(unit, output, terminal(), overwrite=overwrite)
-    terminal().print(f"{unit.stage}: {artifact.path}", highlight=False)
+    terminal().print(f"{unit.stage}: {artifact.path}")

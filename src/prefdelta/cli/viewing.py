@@ -61,7 +61,7 @@ def view(
     write_viewer(found, output, recipe=settings, overwrite=overwrite)
     console = terminal()
     for note in found.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note)
     console.print(f"viewer: {output / 'index.html'}")
 
 
@@ -84,9 +84,7 @@ def _serve(root: Path, port: int) -> None:
         raise PrefdeltaError(f"{root} is no run folder, or its run has not begun; give what `prefdelta run -o` names.")
     with serving(LiveRun(root, lambda run: viewer_files(*_read(run))), port=port) as address:
         console = terminal()
-        console.print(
-            f"viewer: {address}\nonly this machine can reach it; Ctrl-C ends it", highlight=False, soft_wrap=True
-        )
+        console.print(f"viewer: {address}\nonly this machine can reach it; Ctrl-C ends it")
         try:
             while True:
                 time.sleep(1.0)  # a wait without an end is not woken by a signal that another thread was given

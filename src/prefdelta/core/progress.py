@@ -21,7 +21,10 @@ _with_source_line = warnings.showwarning
 
 
 class _Terminal(Console):
-    """A console that nobody's text steers."""
+    """A console that nobody's text steers, and that breaks no line of text: a path stays whole in a log."""
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        super().print(*objects, **{"soft_wrap": all(isinstance(each, str) for each in objects), **style})
 
     def render_str(self, text: str, **style: Any) -> Text:
         return super().render_str(visible(text), **style)
