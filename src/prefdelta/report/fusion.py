@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from markupsafe import Markup
-
 from prefdelta.core.files import replace_text
 from prefdelta.evaluation.doubts import doubts
 from prefdelta.evaluation.results import FusionData, FusionResults, Role, signed
@@ -74,10 +72,10 @@ def render_fusion(run: FusionReport) -> str:
         .render(
             run=run,
             results=run.results,
-            views_mark=Markup(VIEWS),
+            views_mark=VIEWS,
             headline=fusion_headline(run.results),
-            picture=Markup(embedded(f"Scores in {run.results.recipe}", _panel(run.results))),
-            chart_style=Markup(PALETTE + STYLE),
+            picture=embedded(f"Scores in {run.results.recipe}", _panel(run.results)),
+            chart_style=PALETTE + STYLE,
             groups={title: members for title, members in groups.items() if members},
             answers=_answers(run.results.data),
             behaviours=_behaviours(run.results),

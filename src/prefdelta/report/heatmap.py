@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefdelta.report.matrix_layout import Layout
+from prefdelta.report.matrix_layout import lay_out
 from prefdelta.report.svg import element, text, title
 
 STYLE = """
@@ -21,8 +21,9 @@ _LETTER = 5.8  # width of a 10 px letter, on average
 _LEGEND = (-1.0, -0.5, -0.25, -0.1, -0.02, 0.0, 0.02, 0.1, 0.25, 0.5, 1.0)
 
 
-def draw_map(layout: Layout, values: Sequence[float | None], modules: Sequence[str], caption: str) -> str:
+def draw_map(modules: Sequence[str], values: Sequence[float | None], caption: str) -> str:
     """One map: a value in [-1, 1] per module, ``None`` where there is none; a pointer shows module and number."""
+    layout = lay_out(modules)
     left = 8 + max(len(row) for row in layout.rows) * _LETTER
     width, bottom = left + len(layout.columns) * _CELL + 2, len(layout.rows) * _CELL + 2
     parts = [text(row, left - 5, number * _CELL + 12, text_anchor="end") for number, row in enumerate(layout.rows)]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from prefdelta.merging.inspection.results import InspectedPair, Inspection
 from prefdelta.report.heatmap import STYLE, draw_legend, draw_map
-from prefdelta.report.matrix_layout import Layout, lay_out
+from prefdelta.report.page import environment
 
 MOST_PAIRS = 15
 """Pairs that get maps of their own; the closest ones, where there are more."""
@@ -18,67 +14,49 @@ MOST_PAIRS = 15
 
 def render(inspection: Inspection) -> str:
     """The page as text. It makes no request: styles and pictures are inside."""
-    environment = Environment(
-        loader=PackageLoader("prefdelta.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = [entry.name for entry in inspection.adapters]
-    return environment.get_template("inspection.html.j2").render(
-        inspection=inspection,
-        names=names,
-        headline=_headline(inspection),
-        sections=list(_sections(inspection, names)),
-        hidden_pairs=max(len(inspection.pairs) - MOST_PAIRS, 0),
-        legend=Markup(draw_legend()),
-        style=Markup(STYLE),
-        previews=[entry for entry in inspection.methods if entry.refusal is None],
-        refused=[entry for entry in inspection.methods if entry.refusal is not None],
+    return (
+        environment()
+        .get_template("inspection.html.j2")
+        .render(
+            inspection=inspection,
+            names=names,
+            headline=_headline(inspection),
+            sections=list(_sections(inspection, names)),
+            hidden_pairs=max(len(inspection.pairs) - MOST_PAIRS, 0),
+            legend=draw_legend(),
+            style=STYLE,
+            previews=[entry for entry in inspection.methods if entry.refusal is None],
+            refused=[entry for entry in inspection.methods if entry.refusal is not None],
+        )
     )
 
 
-@dataclass(frozen=True)
-class _Section:
-    """A row of maps of one quantity."""
-
-    name: str
-    words: str
-    maps: Sequence[tuple[str, Markup]]
+_Section = tuple[str, str, list[tuple[str, str]]]
+"""A row of maps of one quantity: its name, what it is, and each map with its caption."""
 
 
 def _sections(inspection: Inspection, names: Sequence[str]) -> Iterator[_Section]:
     modules = [entry.module for entry in inspection.modules]
-    layout = lay_out(modules)
     largest = max((norm for entry in inspection.modules for norm in entry.norms if norm), default=1.0)
-    yield _Section(
+    sizes = [[_share(entry.norms[index], largest) for entry in inspection.modules] for index in range(len(names))]
+    yield (
         "Size",
         "‖ΔW‖ of each module as a share of the largest one of all adapters. A dashed cell is not adapted.",
-        [
-            (name, _map(layout, [_share(entry.norms[index], largest) for entry in inspection.modules], modules, name))
-            for index, name in enumerate(names)
-        ],
+        [(name, draw_map(modules, values, name)) for name, values in zip(names, sizes, strict=True)],
     )
     shown = sorted(sorted(inspection.pairs, key=lambda pair: -abs(pair.cosine))[:MOST_PAIRS], key=_ends)
-    for title, words, measure in _MEASURES:
+    by_pair: dict[tuple[int, int], dict[str, InspectedPair]] = {_ends(pair): {} for pair in inspection.pairs}
+    for entry in inspection.module_pairs:
+        for found in entry.pairs:
+            by_pair[_ends(found)][entry.module] = found
+    for title, words, measure in _MEASURES if shown else ():
         maps = []
         for pair in shown:
-            by_module = {
-                entry.module: found
-                for entry in inspection.module_pairs
-                for found in entry.pairs
-                if _ends(found) == _ends(pair)
-            }
-            values = [measure(by_module[module]) if module in by_module else None for module in modules]
-            caption = f"{names[pair.first]} / {names[pair.second]}"
-            maps.append((caption, _map(layout, values, modules, f"{title}: {caption}")))
-        if maps:
-            yield _Section(title, words, maps)
-
-
-def _map(layout: Layout, values: Sequence[float | None], modules: Sequence[str], caption: str) -> Markup:
-    return Markup(draw_map(layout, values, modules, caption))
+            found_in, caption = by_pair[_ends(pair)], f"{names[pair.first]} / {names[pair.second]}"
+            values = [measure(found_in[module]) if module in found_in else None for module in modules]
+            maps.append((caption, draw_map(modules, values, f"{title}: {caption}")))
+        yield title, words, maps
 
 
 def _share(norm: float | None, largest: float) -> float | None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from prefdelta import micro
 from prefdelta.core.files import replace_text
-from prefdelta.evaluation.results import Domain, Interval, VariantResult, signed
+from prefdelta.evaluation.results import Domain, Interval, signed
 from prefdelta.report.choice import choice_sentences, scale_rows
 from prefdelta.report.contents import DomainLineage, ReportInput
 from prefdelta.report.curves import MEASURES, draw_labelled_scales, draw_scales
@@ -49,18 +47,18 @@ def render(run: ReportInput) -> str:
         .render(
             run=run,
             results=run.results,
-            views_mark=Markup(VIEWS),
+            views_mark=VIEWS,
             question=question(run.results),
             headlines=headlines(run.results),
             cautions=cautions(run.results),
             views={name: _view(domain) for name, domain in domains.items()},
-            pictures={name: Markup(draw_domain(name, domain)) for name, domain in domains.items()},
-            scales={name: Markup(draw_scales(name, domain.selection)) for name, domain in domains.items()},
-            labelled={name: Markup(draw_labelled_scales(name, domain.selection)) for name, domain in domains.items()},
+            pictures={name: draw_domain(name, domain) for name, domain in domains.items()},
+            scales={name: draw_scales(name, domain.selection) for name, domain in domains.items()},
+            labelled={name: draw_labelled_scales(name, domain.selection) for name, domain in domains.items()},
             choices={name: choice_sentences(domain) for name, domain in domains.items()},
             scale_rows={name: scale_rows(domain.selection) for name, domain in domains.items()},
             measures=MEASURES,
-            chart_style=Markup(PALETTE + STYLE),
+            chart_style=PALETTE + STYLE,
             controls=CONTROLS,
             behaviours=micro.BEHAVIOURS,
             uses={name: _use(run.results.recipe, name, line) for name, line in run.lineage.items()},
@@ -83,42 +81,15 @@ def environment() -> Environment:
     return made
 
 
-@dataclass(frozen=True)
-class _DomainView:
+def _view(domain: Domain) -> dict[str, Any]:
     """What the page shows of a domain beside its results."""
-
-    groups: Mapping[str, Mapping[str, VariantResult]]
-    control_readings: Sequence[_ControlReading]
-    behaviour_rows: Sequence[tuple[str, Mapping[str, float]]]
-    compared: Sequence[str]
-
-
-@dataclass(frozen=True)
-class _Use:
-    """How to use a domain's merged adapter."""
-
-    folder: str
-    python: str
-    serve: str
-
-
-@dataclass(frozen=True)
-class _ControlReading:
-    """A control's differences to the student, by scale λ, and what they teach."""
-
-    name: str
-    differences: Mapping[float, Interval]
-    lesson: str
-
-
-def _view(domain: Domain) -> _DomainView:
     groups = {kind: {name: m for name, m in domain.methods.items() if m.kind == kind} for kind in _KINDS}
-    return _DomainView(
-        groups={kind: methods for kind, methods in groups.items() if methods},
-        control_readings=_control_readings(domain),
-        behaviour_rows=_behaviour_rows(domain),
-        compared=[task for task in domain.tasks if _is_compared(domain, task)],
-    )
+    return {
+        "groups": {kind: methods for kind, methods in groups.items() if methods},
+        "control_readings": _control_readings(domain),
+        "behaviour_rows": _behaviour_rows(domain),
+        "compared": [task for task in domain.tasks if _is_compared(domain, task)],
+    }
 
 
 def _is_compared(domain: Domain, task: str) -> bool:
@@ -126,26 +97,22 @@ def _is_compared(domain: Domain, task: str) -> bool:
     return all("margin" in (method.tasks[task].measures or {}) for method in domain.methods.values())
 
 
-def _use(recipe: str, name: str, line: DomainLineage) -> _Use:
+def _use(recipe: str, name: str, line: DomainLineage) -> dict[str, str]:
+    """How to use a domain's merged adapter."""
     base = line.student.label
-    return _Use(
-        folder=line.folder,
-        python=peft_code(base, line.folder),
-        serve=vllm_command(base, f"{recipe}-{name}", line.folder, line.rank),
-    )
+    serve = vllm_command(base, f"{recipe}-{name}", line.folder, line.rank)
+    return {"folder": line.folder, "python": peft_code(base, line.folder), "serve": serve}
 
 
-def _control_readings(domain: Domain) -> list[_ControlReading]:
-    """One reading per control, of its merge at λ = 1 and, where it is another, at the λ that was chosen."""
+def _control_readings(domain: Domain) -> list[tuple[str, Mapping[float, Interval], str]]:
+    """Each control: the differences of its merge to the student, at λ = 1 and at the chosen λ, and what they teach."""
     found: dict[str, dict[float, Interval]] = {}
     for method in domain.methods.values():
         control, _, source = method.source.partition(".")
         difference = method.average.vs_student
         if method.kind == "control" and source in ("average", "") and method.scale is not None and difference:
             found.setdefault(control, {})[method.scale] = difference
-    return [
-        _ControlReading(name, differences, control_reading(name, differences)) for name, differences in found.items()
-    ]
+    return [(name, differences, control_reading(name, differences)) for name, differences in found.items()]
 
 
 def _behaviour_rows(domain: Domain) -> list[tuple[str, Mapping[str, float]]]:
