@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -30,13 +31,14 @@ def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float) 
 
 
 def ticks(low: float, high: float, at_most: int = 6) -> Sequence[float]:
-    """Round numbers that cover [low, high] in at most so many steps."""
-    step = next(step for step in (1, 2, 5, 10, 20, 25, 50) if (high - low) / step <= at_most or step == 50)
-    first = int(low // step) * step
-    values = [float(first)]
-    while values[-1] < high or len(values) < 2:
-        values.append(values[-1] + step)
-    return values
+    """Round numbers that cover [low, high] in about so many steps; two at least."""
+    steps: Sequence[float] = (1, 2, 5, 10, 20, 25, 50)
+    if 0 < high - low < 1:
+        steps = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    step = next((step for step in steps if (high - low) / step <= at_most), steps[-1])
+    first = math.floor(low / step)
+    last = max(math.ceil(high / step), first + 1)
+    return [round(step * place, 3) for place in range(first, last + 1)]
 
 
 def _value(value: str | float) -> str:
