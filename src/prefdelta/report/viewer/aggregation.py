@@ -14,11 +14,9 @@ from prefdelta.evaluation.results import AggregationResults, Compared, Domain, D
 from prefdelta.recipe import Recipe
 from prefdelta.report.choice import choice_sentences
 from prefdelta.report.headline import headlines
-from prefdelta.report.viewer.commands import command_line
 from prefdelta.report.viewer.pairs import collect_pairs
-from prefdelta.report.viewer.process import collect_process
 from prefdelta.report.viewer.questions import questions
-from prefdelta.report.viewer.recipes import read_recipe
+from prefdelta.report.viewer.runs import made, read_recipe, run_view
 from prefdelta.report.viewer.view import Against, Chart, Curve, DomainView, ModelView, RunView, SeedAnswers
 
 _ORDER = ("student", "weak", "single", "baseline", "merge", "control")
@@ -36,20 +34,13 @@ def aggregation_view(root: Path, results: AggregationResults) -> RunView:
     notes: list[str] = []
     store = Store(root, journal=False)
     domains = [_domain(store, name, domain, recipe, results.seeds, notes) for name, domain in results.domains.items()]
-    return RunView(
-        name=recipe.name,
-        description=recipe.description,
-        results=results,
+    return run_view(
+        *(root, recipe, results),
         sentences=headlines(results),
-        seeds=results.seeds,
         notes=notes,
-        command=command_line(["run", "recipe.yaml", "-o", f"runs/{recipe.name}"]),
-        settings=recipe,
         domains=domains,
         charts=[_chart(store, name, domain, results.seeds) for name, domain in results.domains.items()],
         pairs=collect_pairs(store, recipe, domains),
-        process=collect_process(root),
-        reads=[root],
     )
 
 
@@ -97,13 +88,11 @@ def domain_model(name: str, results: Domain) -> ModelView:
 def _test(store: Store, domain: str, results: Domain, model: str, seed: int) -> list[Record] | None:
     variant = results.methods[model]
     group = "weak" if variant.kind == "weak" else str(seed)
-    artifact = store.get(f"{domain}/test/{group}/{variant.source}")
+    name = f"{domain}/test/{group}/{variant.source}"
+    # A recipe may limit controls to some of the seeds.
+    artifact = store.get(name) if variant.kind == "control" else made(store, name)
     if artifact is None:
-        if variant.kind == "control":  # a recipe may limit controls to some of the seeds
-            return None
-        raise PrefdeltaError(
-            f"{store.root / domain / 'test' / group / variant.source} is missing; run the recipe again."
-        )
+        return None
     return read_rows(artifact.path / f"scale-{_number(variant.scale)}" / RECORDS, Record)
 
 

@@ -24,7 +24,7 @@ from prefdelta.report.results import read_results
 from prefdelta.report.viewer.aggregation import aligned
 from prefdelta.report.viewer.commands import command_line
 from prefdelta.report.viewer.questions import questions
-from prefdelta.report.viewer.recipes import read_recipe
+from prefdelta.report.viewer.runs import read_recipe
 from prefdelta.report.viewer.single import evaluated
 from prefdelta.report.viewer.view import Against, Cell, DomainView, ModelView, RunView, TableView
 

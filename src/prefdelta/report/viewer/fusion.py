@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import RECORDS, Record, read_rows
 from prefdelta.core.store import Store
 from prefdelta.evaluation.results import FusionResults, Interval
 from prefdelta.evaluation.results.fusion import SOURCE
 from prefdelta.recipe.fusion import FusionRecipe
 from prefdelta.report.viewer.aggregation import aligned
-from prefdelta.report.viewer.commands import command_line
-from prefdelta.report.viewer.process import collect_process
 from prefdelta.report.viewer.questions import questions
-from prefdelta.report.viewer.recipes import read_recipe
+from prefdelta.report.viewer.runs import made, read_recipe, run_view
 from prefdelta.report.viewer.view import Against, Cell, DomainView, ModelView, RunView, TableView
 
 
@@ -32,18 +29,13 @@ def fusion_view(root: Path, results: FusionResults) -> RunView:
         for row in results.comparisons
     ]
     main = results.methods[results.main].test.average
-    return RunView(
-        name=results.recipe,
-        description=recipe.description,
-        results=results,
+    return run_view(
+        *(root, recipe, results),
         sentences=[
             f"{results.main} scores {main.score:.1f} %, {interval.text} points against {other}."
             for other, interval in main.versus.items()
         ],
-        seeds=results.seeds,
         notes=notes,
-        command=command_line(["run", "recipe.yaml", "-o", f"runs/{results.recipe}"]),
-        settings=recipe,
         domains=[_domain(Store(root, journal=False), results, recipe, notes)],
         tables=[
             TableView(
@@ -52,8 +44,6 @@ def fusion_view(root: Path, results: FusionResults) -> RunView:
                 interval=(1, 2, 3),
             )
         ],
-        process=collect_process(root),
-        reads=[root],
     )
 
 
@@ -103,7 +93,4 @@ def _against(versus: Mapping[str, Interval], other: str, n: int) -> Against:
 
 def _test(store: Store, name: str, seed: int) -> list[Record]:
     label = f"sources/{name.removeprefix(SOURCE)}" if name.startswith(SOURCE) else f"{seed}/{name}"
-    artifact = store.get(f"test/{label}")
-    if artifact is None:
-        raise PrefdeltaError(f"{store.root / 'test' / label} is missing; run the recipe again.")
-    return read_rows(artifact.path / RECORDS, Record)
+    return read_rows(made(store, f"test/{label}").path / RECORDS, Record)

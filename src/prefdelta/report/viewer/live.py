@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -24,6 +23,7 @@ from prefdelta.report.viewer.process import collect_process, run_state
 
 Files = Iterable[tuple[str, bytes]]
 
+_HOST = "127.0.0.1"  # other machines cannot reach it
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
 _STATE = "data/state.js"
 _UNITS = "data/units.js"
@@ -84,29 +84,22 @@ class LiveRun:
 
 
 @contextmanager
-def serving(run: LiveRun, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve a run in a thread until the context ends; gives the address of its page.
-
-    Args:
-        run: what to serve.
-        host: an address of this machine's loopback.
-        port: 0 for a free one.
+def serving(run: LiveRun, port: int = 0) -> Iterator[str]:
+    """Serve a run in a thread until the context ends, at a port or a free one (0); gives the address of its page.
 
     Raises:
-        PrefdeltaError: another machine could reach ``host``, or the port is taken.
+        PrefdeltaError: the port is taken.
     """
-    if not ip_address(host).is_loopback:
-        raise PrefdeltaError(f"other machines could reach {host}; a live view is served on loopback only.")
     secret = secrets.token_urlsafe(16)
     try:
-        server = ThreadingHTTPServer((host, port), _handler(run, secret))
+        server = ThreadingHTTPServer((_HOST, port), _handler(run, secret))
     except OSError as error:
-        raise PrefdeltaError(f"cannot serve on {host}, port {port}: {error.strerror or error}.") from error
+        raise PrefdeltaError(f"cannot serve on {_HOST}, port {port}: {error.strerror or error}.") from error
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
-        yield f"http://{host}:{server.server_port}/{secret}/index.html"
+        yield f"http://{_HOST}:{server.server_port}/{secret}/index.html"
     finally:
         server.shutdown()
         server.server_close()

@@ -7,14 +7,11 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Record
 from prefdelta.core.store import Store
 from prefdelta.evaluation.results import Interval, SuiteResults
 from prefdelta.recipe.suite import SuiteRecipe
-from prefdelta.report.viewer.commands import command_line
-from prefdelta.report.viewer.process import collect_process
-from prefdelta.report.viewer.recipes import read_recipe
+from prefdelta.report.viewer.runs import made, read_recipe, run_view
 from prefdelta.report.viewer.view import Cell, Chart, Curve, DomainView, ModelView, RunView, TableView
 
 _BACKBONE, _OWN = "backbone", "own adapters"
@@ -48,22 +45,16 @@ def suite_view(root: Path, results: SuiteResults) -> RunView:
     )
     best = max(results.methods, key=lambda name: results.methods[name].mean.mean)
     mean = results.methods[best].mean
-    return RunView(
-        name=results.recipe,
+    return run_view(
+        *(root, read_recipe(root, SuiteRecipe), results),
         description=f"{len(results.tasks)} tasks, one adapter each, {len(results.methods)} merge methods",
-        results=results,
         sentences=[
             f"{best} keeps {mean.mean:.1f} % [{mean.low:.1f}, {mean.high:.1f}] of the own adapters' accuracy, the most "
             f"of {len(results.methods)} methods."
         ],
-        seeds=results.seeds,
-        command=command_line(["run", "recipe.yaml", "-o", f"runs/{results.recipe}"]),
-        settings=read_recipe(root, SuiteRecipe),
         domains=[_domain(Store(root, journal=False), results)],
         charts=_sweep(results),
         tables=[shares, differences],
-        process=collect_process(root),
-        reads=[root],
     )
 
 
@@ -97,10 +88,7 @@ def _domain(store: Store, results: SuiteResults) -> DomainView:
 
 def _records(store: Store, artifact: str, file: str, tasks: Sequence[str]) -> list[Record]:
     """Whether each item's class was found, from tensors ``TASK.correct``."""
-    found = store.get(artifact)
-    if found is None:
-        raise PrefdeltaError(f"{store.root / artifact} is missing; run the recipe again.")
-    outcomes = load_file(found.path / file)
+    outcomes = load_file(made(store, artifact).path / file)
     return [
         Record(task, f"{place}", float(right), "right" if right else "wrong", "", False, 0, scorer="class")
         for task in tasks
