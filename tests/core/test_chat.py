@@ -11,7 +11,7 @@ from prefdelta.core.chat import (
     completion_ids,
     decode,
     encode,
-    end_of_turn_id,
+    end_of_turn_ids,
     prompt_ids,
     prompts_ids,
     span_ids,
@@ -71,7 +71,7 @@ def test_spans_are_not_merged_over_their_seam() -> None:
 def test_end_of_turn_is_what_the_template_writes() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.eos_token = "<|endoftext|>"
-    assert end_of_turn_id(tokenizer) == IM_END
+    assert end_of_turn_ids(tokenizer)[-1] == IM_END
     assert stop_ids(tokenizer, None) == [IM_END, tokenizer.eos_token_id]
     assert stop_ids(tokenizer, GenerationConfig(eos_token_id=[5, IM_END])) == [IM_END, tokenizer.eos_token_id, 5]
 
@@ -80,7 +80,7 @@ def test_end_of_turn_without_template_is_the_end_of_sequence() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = None
     tokenizer.eos_token = "<|endoftext|>"
-    assert end_of_turn_id(tokenizer) == tokenizer.eos_token_id
+    assert end_of_turn_ids(tokenizer)[-1] == tokenizer.eos_token_id
 
 
 def test_errors_say_what_to_do() -> None:
@@ -90,7 +90,7 @@ def test_errors_say_what_to_do() -> None:
         prompt_ids(tokenizer, QUESTION, thinking=False)
     tokenizer.eos_token = None
     with pytest.raises(PrefdeltaError, match="end-of-sequence"):
-        end_of_turn_id(tokenizer)
+        end_of_turn_ids(tokenizer)[-1]
     tokenizer.chat_template = "{{ raise_exception('no system role') }}"
     with pytest.raises(PrefdeltaError, match="no system role"):
         prompt_ids(tokenizer, QUESTION, thinking=False)

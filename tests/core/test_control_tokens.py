@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +24,6 @@ from prefdelta.core.chat import (
     completion_ids,
     conversation_ids,
     decode,
-    end_of_turn_id,
     end_of_turn_ids,
     prompt_ids,
     prompts_ids,
@@ -108,7 +110,7 @@ def test_the_end_of_turn_is_what_the_template_writes_special_or_not(name: str) -
         assert stop_ids(tokenizer, None) == [tokenizer.eos_token_id]
     else:
         number = tokenizer.convert_tokens_to_ids(ends[family])
-        assert (end_of_turn_ids(tokenizer), end_of_turn_id(tokenizer)) == ((number,), number)
+        assert (end_of_turn_ids(tokenizer), end_of_turn_ids(tokenizer)[-1]) == ((number,), number)
         assert stop_ids(tokenizer, None) == list(dict.fromkeys([number, tokenizer.eos_token_id]))
 
 
@@ -129,9 +131,9 @@ def test_letters_of_another_case_or_width_are_no_way_around(kind: object) -> Non
 
 def test_a_template_that_changes_case_is_looked_into_all_the_same() -> None:
     tokenizer = byte_level(CHATML.replace("m.content", "m.content|upper"), ("<|im_start|>", "<|im_end|>"))
-    assert end_of_turn_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end_of_turn_ids(tokenizer)[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
     dropping = byte_level(CHATML.replace("m.content", "''"), ("<|im_start|>", "<|im_end|>"))
-    assert end_of_turn_id(dropping) == dropping.eos_token_id
+    assert end_of_turn_ids(dropping)[-1] == dropping.eos_token_id
 
 
 ASKED = ({"role": "user", "content": "2+2?"},)
@@ -165,12 +167,25 @@ def test_a_faulty_template_is_told_in_one_sentence_that_names_the_model(template
     assert reason in str(caught.value)
 
 
+def test_a_template_is_bounded_where_only_this_process_knows_of_jinja(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    tokenizer = byte_level(CHATML, ("<|im_start|>", "<|im_end|>"))
+    tokenizer.chat_template = ENDLESS.replace("a in", "own in")  # not tried before
+    with pytest.raises(PrefdeltaError, match="does not end"):
+        prompt_ids(tokenizer, ASKED, False)
+
+
 def test_of_several_templates_the_default_is_taken() -> None:
     tokenizer = byte_level(CHATML, ("<|im_start|>", "<|im_end|>"))
     expected = prompt_ids(tokenizer, ASKED, False)
     tokenizer.chat_template = {"default": CHATML, "tool_use": "x"}
     assert prompt_ids(tokenizer, ASKED, False) == expected
-    assert end_of_turn_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end_of_turn_ids(tokenizer)[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
 @pytest.mark.parametrize("template", [GEMMA, MISTRAL])

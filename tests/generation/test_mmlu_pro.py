@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prefdelta.core.chat import completion_ids, end_of_turn_id
+from prefdelta.core.chat import completion_ids, end_of_turn_ids
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.evaluation.answer_format import has_format
 from prefdelta.evaluation.scoring import SCORERS
@@ -88,7 +88,7 @@ def test_how_an_answer_ended_goes_by_how_its_file_ends_answers(text: str, said: 
         sample = mmlu_pro.samples(entries)[0]  # type: ignore[arg-type]
         assert (sample.text, sample.finish) == (said, finish)
         assert has_format(sample, "finished") != (finish == "length")
-        assert (end_of_turn_id(TOKENIZER) in completion_ids(TOKENIZER, sample)[0]) == (finish == "stop")
+        assert (end_of_turn_ids(TOKENIZER)[-1] in completion_ids(TOKENIZER, sample)[0]) == (finish == "stop")
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

@@ -120,11 +120,6 @@ def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return (int(tokenizer.eos_token_id),)
 
 
-def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The last of :func:`end_of_turn_ids`: the only one, unless the template ends turns by plain text."""
-    return end_of_turn_ids(tokenizer)[-1]
-
-
 def stop_ids(tokenizer: PreTrainedTokenizerBase, config: GenerationConfig | None) -> list[int]:
     """All single ids at which the model's own configuration ends a turn; the template's comes first."""
     listed = config.eos_token_id if config is not None else None

@@ -31,8 +31,9 @@ _UNBOUNDED = 3  # the exit code of a rendering that outgrew its memory
 
 _TRIAL = r"""
 import json, re, sys
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 given = json.load(sys.stdin)
+sys.path[:] = given["path"]  # an isolated Python sees no packages of a user's own folder
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_CPU, (given["cpu_seconds"], given["cpu_seconds"]))
@@ -195,7 +196,8 @@ def _check_bounded(template: str, name: str, tokens: str) -> None:
 
 @lru_cache(maxsize=64)  # of both answers: an endless template is tried once
 def _is_bounded(template: str, tokens: str) -> bool:
-    given = json.dumps({"template": template, "tokens": json.loads(tokens), **_LIMITS})
+    known = {"template": template, "tokens": json.loads(tokens), "path": list(filter(None, sys.path))}
+    given = json.dumps({**known, **_LIMITS})
     command = [sys.executable, "-I", "-c", _TRIAL]
     try:
         code = subprocess.run(command, input=given, text=True, capture_output=True, timeout=_TIMEOUT).returncode
