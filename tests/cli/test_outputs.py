@@ -157,6 +157,7 @@ def test_no_command_touches_a_folder_that_is_not_its_own(name: str, here: Path, 
         "new/sub/..",
         "~/out",
         "~x",
+        "store://bucket/out",
     ]
     for target in targets:
         overwrite = [] if name == "run" else ["--overwrite"]

@@ -33,6 +33,11 @@ def command(*words: object) -> int:
     return 0
 
 
+def test_a_port_that_is_none_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert view(finished, "--live", "--port", 65536) == 2
+    assert "--port" in capsys.readouterr().err
+
+
 def test_a_finished_run_becomes_a_folder_and_stays_as_it_was(finished: Path, tmp_path: Path) -> None:
     before = hashes(finished)
     output = tmp_path / "view"

@@ -96,6 +96,7 @@ def test_an_output_is_no_link_no_input_and_not_where_the_user_stands(
         (Path("sub/../.."), "current folder"),
         (Path("new/sub/.."), "ends in"),
         (Path("~/out"), "begins with"),
+        (Path("s3://bucket/out"), "is an address, which only `prefdelta run` takes"),
         (home, "home folder"),
         (tmp_path / "home", "home folder"),
         (real, "would replace the input"),

@@ -33,7 +33,7 @@ def view(
     live: Annotated[
         bool, typer.Option("--live", help="Show a run while it is at work, at an address of this machine; Ctrl-C ends.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Port of --live; a free one if left out.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --live; a free one if left out.")] = 0,
     overwrite: Overwrite = False,
     cache: Cache = None,
 ) -> None:

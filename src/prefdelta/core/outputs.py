@@ -25,6 +25,7 @@ from prefdelta.core.manifests import KEY, MANIFEST, asked_by, files_in, foreign_
 from prefdelta.core.names import list_names
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of a file system that knows none: nothing is held there
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]+:")  # what is left of s3:// in a path; one letter is a drive
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNWRITABLE = (*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
@@ -69,7 +70,7 @@ def check_place(target: Path, inputs: Collection[Path | str] = ()) -> None:
     prefdelta wrote, which would no longer be whole.
 
     Raises:
-        PrefdeltaError: as :func:`check_output`, whatever the output holds; or its name is a way up, or a ``~``.
+        PrefdeltaError: as :func:`check_output`, whatever the output holds; or it is a way up, a ``~`` or an address.
     """
     with _told(target):
         if target.is_symlink():
@@ -80,6 +81,8 @@ def check_place(target: Path, inputs: Collection[Path | str] = ()) -> None:
                 raise PrefdeltaError(f"the output {target} is the {what} or a parent of it; name a folder in it.")
         if target.name == "..":
             raise PrefdeltaError(f"the output {target} ends in '..'; name the folder itself.")
+        if _SCHEME.fullmatch(target.parts[0] if len(target.parts) > 1 else ""):
+            raise PrefdeltaError(f"the output {target} is an address, which only `prefdelta run` takes; name a folder.")
         if target.parts[:1] and target.parts[0].startswith("~"):
             raise PrefdeltaError(
                 f"the output {target} begins with '~', which no shell expanded; write the home folder out."
