@@ -93,6 +93,24 @@ def test_two_deltas_of_one_name_are_refused(tmp_path: Path) -> None:
         load_recipe(write(tmp_path, twice))
 
 
+@pytest.mark.parametrize(
+    ("label", "owner"),
+    [
+        ("joint", "a baseline"),
+        ("Student", "the student"),
+        ("sft.average", "a control"),
+        ("sequential.one", "a baseline"),
+    ],
+)
+def test_a_merge_is_not_called_like_what_is_measured_beside_it(tmp_path: Path, label: str, owner: str) -> None:
+    raw = {**MINIMAL, "baselines": ["joint", "sequential"], "controls": ["sft"]}
+    raw["merge"] = {"methods": [{"name": "ties", "label": label}]}
+    with pytest.raises(
+        PrefdeltaError, match=f"domain 'd' has a merge called '{label}', as {owner} is; rename the merge"
+    ):
+        load_recipe(write(tmp_path, raw))
+
+
 @pytest.mark.parametrize("raw", ["a: [", "- a list", "just words", ""])
 def test_what_is_no_mapping_is_refused(tmp_path: Path, raw: str) -> None:
     with pytest.raises(PrefdeltaError) as caught:

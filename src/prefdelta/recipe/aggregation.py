@@ -216,21 +216,25 @@ class Recipe(BaseRecipe):
         if taken := sorted(_OF_THE_RUN & {name.casefold() for name in self.domains}):
             raise ValueError(f"domain {taken[0]!r} has the name of something that a run writes; rename the domain")
         for name, domain in self.domains.items():
-            owners = self._names_of_variants(domain)
-            for delta in domain.deltas:
-                if (owner := owners.get(delta.name.casefold())) is not None:
-                    raise ValueError(
-                        f"domain {name!r} has a delta called {delta.name!r}, as {owner} is; rename the delta"
-                    )
+            made = self._names_of_variants(domain)
+            merges = {method.called: "a merge" for method in self.merge.methods}
+            sources = dict.fromkeys(domain.sources, "a model that answers")
+            for what, called, others in (
+                ("delta", [delta.name for delta in domain.deltas], sources | made | merges),
+                ("merge", merges, made),
+            ):
+                owners = {other.casefold(): owner for other, owner in others.items()}
+                for each in called:
+                    if (owner := owners.get(each.casefold())) is not None:
+                        raise ValueError(
+                            f"domain {name!r} has a {what} called {each!r}, as {owner} is; rename the {what}"
+                        )
         return self
 
     def _names_of_variants(self, domain: Domain) -> dict[str, str]:
-        """Every name that is evaluated in the domain beside the deltas -> what it is."""
+        """Every name that is evaluated in the domain beside deltas and merges -> what it is."""
         deltas = [delta.name for delta in domain.deltas]
-        names = dict.fromkeys(domain.sources, "a model that answers")
-        names |= {f"{control}.{last}": "a control" for control in self.controls for last in ("average", *deltas)}
+        names = {f"{control}.{last}": "a control" for control in self.controls for last in ("average", *deltas)}
         names |= {f"sequential.{delta}": "a baseline" for delta in deltas}
         names |= dict.fromkeys(self.baselines, "a baseline")
-        names |= {method.called: "a merge" for method in self.merge.methods}
-        names |= {"student": "the student", "selection": "what validation chooses"}
-        return {name.casefold(): owner for name, owner in names.items()}
+        return names | {"student": "the student", "selection": "what validation chooses"}

@@ -313,6 +313,8 @@ class SuiteRecipe(BaseRecipe):
                 refuse_alike(f"method {method.called!r}: learning rate", method.learning_rates)
         refuse_repeated("task", tasks)
         refuse_repeated("method", (method.called for method in self.methods))
+        if any(method.called.casefold() == "backbone" for method in self.methods):
+            raise ValueError("method 'backbone' is what results call the backbone without adapters; give another label")
         unknown = [name for name in self.unseen if name not in tasks]
         if unknown:
             raise ValueError(f"unseen names {unknown[0]!r}, which is no task of this suite")

@@ -164,6 +164,10 @@ def test_the_plan_says_what_would_be_done(root: Path, tmp_path: Path) -> None:
         ({"preference": {"method": "ties", "task": "sides"}}, "'ties' is no learned method"),
         ({"preference": {"method": "tara-a", "task": "sides", "weights": [0.5, 1.5]}}, "less than or equal to 1"),
         ({"preference": {"method": "tara-a", "task": "sides", "weights": []}}, "at least 1 item"),
+        (
+            {"methods": [{"name": "ties", "label": "backbone", "scales": [1, 2]}], "preference": None},
+            "method 'backbone' is what results call the backbone without adapters",
+        ),
         ({"methods": [{"name": "tees", "label": "x", "scales": [1, 2]}], "preference": None}, "did you mean 'ties'"),
         ({"methods": [{"learn": "tara-c", "label": "x", "scales": [1, 2]}], "preference": None}, "did you mean 'tara-"),
     ],
