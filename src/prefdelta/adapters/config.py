@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 class LayerSettings:
     """The rank and the scaling that a configuration gives each layer, and whether it adapts the layer at all.
 
+    Attributes:
+        targets: which layers it adapts.
+
     Args:
         config: a configuration that :func:`read_config` has checked.
         path: its file, for messages.
@@ -99,7 +102,7 @@ class LayerSettings:
         self._rank = config["r"]
         self._alpha = config["lora_alpha"]
         self._rslora = bool(config.get("use_rslora"))
-        self._targets = Targets(config, matcher)
+        self.targets = Targets(config, matcher)
 
     def rank(self, layer: str) -> int:
         """The rank r, after ``rank_pattern``."""
@@ -109,10 +112,6 @@ class LayerSettings:
         """The factor s in ΔW = s · B A: alpha / r, or alpha / √r with rsLoRA, after PEFT's per-module patterns."""
         alpha, rank = float(self._alphas.get(layer, self._alpha)), self.rank(layer)
         return alpha / math.sqrt(rank) if self._rslora else alpha / rank
-
-    def refusal(self, layer: str, storage: Storage) -> str | None:
-        """Why PEFT would leave out the factors that are stored for a layer; ``None`` if it reads them."""
-        return self._targets.refusal(layer, storage)
 
 
 def _check(config: Mapping[str, Any], path: Path) -> None:
@@ -204,19 +203,3 @@ def merged_config(info: AdapterInfo, ranks: Mapping[str, int]) -> dict[str, Any]
         "task_type": info.task_type,
     }
     return config | {"target_parameters": list(info.target_parameters)} if stacked else config
-
-
-def common_info(infos: Iterable[AdapterInfo]) -> AdapterInfo:
-    """What a merge of several adapters can still say: the first one's base model, a task type all agree on.
-
-    ``fan_in_fan_out`` describes the layer class of the base; PEFT corrects it by itself where it is wrong.
-    """
-    all_infos = list(infos)
-    tasks = {info.task_type for info in all_infos}
-    return AdapterInfo(
-        base_model=next((info.base_model for info in all_infos if info.base_model), None),
-        task_type=tasks.pop() if len(tasks) == 1 else None,
-        fan_in_fan_out=any(info.fan_in_fan_out for info in all_infos),
-        storage={layer: stored for info in all_infos for layer, stored in info.storage.items()},
-        target_parameters=next((info.target_parameters for info in all_infos if info.target_parameters), ()),
-    )

@@ -175,8 +175,7 @@ class Adapter:
             PrefdeltaError: one is not stored as a floating-point number.
         """
         for name in self.extra:
-            if self._source.dtypes[name] is None:
-                raise PrefdeltaError(f"{self._file}: tensor {name} is not stored as float64, 32, 16 or bfloat16.")
+            self._check_type(name)
         return {name.removeprefix(PREFIX): self._source.tensor(name).clone() for name in self.extra}
 
     def stored_shape(self, name: str) -> tuple[int, ...]:
@@ -189,8 +188,7 @@ class Adapter:
         Raises:
             PrefdeltaError: it is not stored as a floating-point number.
         """
-        if self._source.dtypes[name] is None:
-            raise PrefdeltaError(f"{self._file}: tensor {name} is not stored as float64, 32, 16 or bfloat16.")
+        self._check_type(name)
         return self._source.rows(name, first, self._source.shapes[name][0] if count is None else count)
 
     def _names(self, module: str) -> tuple[str, str]:
@@ -247,7 +245,7 @@ class Adapter:
             )
         if a[0] != b[1]:
             raise PrefdeltaError(f"{self._file}: module {module} has A {a} and B {b}, whose ranks differ.")
-        untargeted = self._settings.refusal(module, stored)
+        untargeted = self._settings.targets.refusal(module, stored)
         if untargeted:
             raise PrefdeltaError(
                 f"{self._file} holds factors of module {module}, but by {CONFIG_NAME} PEFT does not load them "
@@ -260,8 +258,11 @@ class Adapter:
                 "so its scaling is unknown; correct r or rank_pattern."
             )
         for name in names:
-            if self._source.dtypes[name] is None:
-                raise PrefdeltaError(f"{self._file}: tensor {name} is not stored as float64, 32, 16 or bfloat16.")
+            self._check_type(name)
+
+    def _check_type(self, name: str) -> None:
+        if self._source.dtypes[name] is None:
+            raise PrefdeltaError(f"{self._file}: tensor {name} is not stored as float64, 32, 16 or bfloat16.")
 
 
 def magnitude(tensor: Tensor) -> float:

@@ -56,7 +56,7 @@ def collect_activations(
     handles = [found[name].register_forward_pre_hook(hook(name)) for name in modules]
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    kept: dict[str, Tensor] = {}
+    kept: dict[str, list[Tensor]] = {name: [] for name in modules}
     total = 0
     try:
         for ids in batches:
@@ -74,13 +74,14 @@ def collect_activations(
             places = _reservoir(total, len(ids), tokens, generator)
             total += len(ids)
             for name in modules:
-                kept[name] = _replace(kept.get(name), seen[name], places)
+                for place, row in places:
+                    kept[name][place : place + 1] = [seen[name][row].clone()]
     finally:
         for handle in handles:
             handle.remove()
-    if not kept:
+    if not total:
         raise PrefdeltaError("there are no tokens to collect activations from.")
-    save_file({name: kept[name].contiguous() for name in sorted(kept)}, output)
+    save_file({name: torch.stack(kept[name]) for name in sorted(kept)}, output)
     return {name: len(kept[name]) for name in sorted(kept)}
 
 
@@ -93,13 +94,3 @@ def _reservoir(seen: int, count: int, size: int, generator: torch.Generator) -> 
         if place < size:
             moves.append((place, row))
     return moves
-
-
-def _replace(sample: Tensor | None, block: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
-    held = sample if sample is not None else block[:0]
-    grown = max([len(held), *(place + 1 for place, _ in places)])
-    if grown > len(held):
-        held = torch.cat([held, block.new_zeros(grown - len(held), block.shape[1])])
-    for place, row in places:
-        held[place] = block[row]
-    return held

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,6 @@ from typing import Any, Literal
 import torch
 
 from prefdelta.adapters import SERVABLE_RANKS, Adapter, AdapterInfo, write_files
-from prefdelta.adapters.config import common_info
 from prefdelta.adapters.writer import DTYPE_NAMES
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
 from prefdelta.core.outputs import staged_folder
@@ -235,9 +233,18 @@ def merged_modules(
 
 
 def merged_info(adapters: Sequence[Adapter]) -> AdapterInfo:
-    """What the merge of these adapters says of itself: no task type where a task's head was left out."""
-    info = common_info(adapter.info for adapter in adapters)
-    return replace(info, task_type=None) if any(adapter.extra for adapter in adapters) else info
+    """What the merge of these adapters says of itself: the first base model that is named, and a task type that all
+    agree on, unless a task's head was left out.
+    """
+    infos = [adapter.info for adapter in adapters]
+    tasks = {None if adapter.extra else adapter.info.task_type for adapter in adapters}
+    return AdapterInfo(
+        base_model=next((info.base_model for info in infos if info.base_model), None),
+        task_type=tasks.pop() if len(tasks) == 1 else None,
+        fan_in_fan_out=any(info.fan_in_fan_out for info in infos),  # of the base's class; PEFT corrects a wrong one
+        storage={layer: stored for info in infos for layer, stored in info.storage.items()},
+        target_parameters=next((info.target_parameters for info in infos if info.target_parameters), ()),
+    )
 
 
 def stored_dtype(name: str | None, adapters: Sequence[Adapter]) -> torch.dtype:

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from prefdelta.core.errors import PrefdeltaError
 
 Batch = Any  # whatever the task's objective understands
-
-
-class Data(Protocol):
-    """Batches of one task."""
-
-    def stream(self, seed: int, start: int = 0) -> Iterator[list[Batch]]:
-        """Steps without end, from number ``start`` on, the same for the same seed; each as its micro-batches."""
-        ...
-
-    def once(self) -> Iterator[Batch]:
-        """Every row once, in its own order."""
-        ...
 
 
 class Rows:
@@ -53,7 +41,10 @@ class Rows:
         self._micro = micro_batch_size or batch_size
 
     def stream(self, seed: int, start: int = 0) -> Iterator[list[Batch]]:
-        """Pass after pass over the rows, each in a new order."""
+        """Steps without end, pass after pass over the rows, each in a new order that the seed decides.
+
+        They begin with number ``start``; each is a list of micro-batches.
+        """
         per_pass = -(-len(self._rows) // self._batch_size)
         generator = torch.Generator().manual_seed(seed)
         number = 0
@@ -65,7 +56,7 @@ class Rows:
                 number += 1
 
     def once(self) -> Iterator[Batch]:
-        """The rows in their own order."""
+        """Every row once, in its own order."""
         return self._batches(range(len(self._rows)))
 
     def _batches(self, numbers: Sequence[int]) -> Iterator[Batch]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from prefdelta.adapters import Adapter, write_files
+from prefdelta.core.files import write_json
+from prefdelta.core.jsonl import read_objects
 from prefdelta.core.names import tell_apart
 from prefdelta.core.records import digest
 from prefdelta.merging.engine import merged_info, stored_dtype
@@ -17,7 +20,7 @@ from prefdelta.merging.learned.branches import branches
 from prefdelta.merging.learned.merged_model import directions_and_layout, folded, save_coefficients
 from prefdelta.merging.learned.methods import get_learned
 from prefdelta.merging.learned.optimise import CHECKPOINTS, optimise
-from prefdelta.merging.learned.report import LearningReport, write_report
+from prefdelta.merging.learned.report import LOG, REPORT, LearningReport, TaskReport, learned_card
 from prefdelta.merging.learned.start import calibrated_start
 from prefdelta.merging.learned.tasks import Task, find_anchors
 from prefdelta.merging.registry import Options
@@ -76,7 +79,8 @@ def learn(
     labels = tell_apart([adapter.path for adapter in adapters])
     fixed = dict(anchors) if anchors is not None else find_anchors(model, adapters, tasks)
     told = [method, checked.model_dump(), settings.model_dump(), seed, identity, fixed, [task.name for task in tasks]]
-    key = digest([*told, *_fingerprints(adapters)])
+    fingerprints = [adapter.fingerprint for adapter in adapters]
+    key = digest([*told, *fingerprints])
 
     parts, layout = directions_and_layout(model, adapters, method, checked)
     vector = layout.constant(settings.start or 0.0).to(next(iter(parts.values())).left.device)
@@ -90,28 +94,41 @@ def learn(
             branched, vector, tasks, fixed, settings, seed=seed, folder=folder, key=key, progress=progress
         ).cpu()
     del parts
+    info = merged_info(adapters)
     ranks = write_files(
         folder,
         folded(adapters, method, checked, layout, learned),
-        like=merged_info(adapters),
+        like=info,
         dtype=stored_dtype(None, adapters),
         names=common_modules(adapters, labels),
     )
     save_coefficients(layout, learned, folder / COEFFICIENTS)
-    return write_report(
-        folder,
-        method=chosen,
-        options=checked,
-        settings=settings,
+    lines = [line for _, line in read_objects(folder / LOG)]
+    first, last = lines[0], lines[-1]
+    anchored = {task.name for task in tasks if task.own is not None}
+    report = LearningReport(
+        prefdelta=metadata.version("prefdelta"),
+        method=method,
+        paper=chosen.paper,
+        options=checked.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json"),
         seed=seed,
-        labels=labels,
-        fingerprints=_fingerprints(adapters),
-        anchors={task.name: None if task.own is None else fixed[task.name] for task in tasks},
+        adapters=dict(zip(labels, fingerprints, strict=True)),
         coefficients=layout.size,
-        ranks=sorted(set(ranks.values())),
-        base_model=merged_info(adapters).base_model,
+        stored_ranks=tuple(sorted(set(ranks.values()))),
+        first_total=first["total"],
+        last_total=last["total"],
+        tasks=tuple(
+            TaskReport(
+                name=name,
+                anchor=fixed[name] if name in anchored else None,
+                first=first["objectives"][name],
+                last=value,
+                last_weight=last["weights"][name],
+            )
+            for name, value in last["objectives"].items()
+        ),
     )
-
-
-def _fingerprints(adapters: Sequence[Adapter]) -> list[str]:
-    return [adapter.fingerprint for adapter in adapters]
+    write_json(folder / REPORT, report.to_json())
+    (folder / "README.md").write_text(learned_card(report, chosen.summary, info.base_model), encoding="utf-8")
+    return report

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from prefdelta.core.files import write_json
-from prefdelta.core.jsonl import read_objects
 from prefdelta.core.names import markdown
 from prefdelta.evaluation.results import Result, Results
-from prefdelta.merging.learned.methods import LearnedMethod
-from prefdelta.merging.registry import Options
 from prefdelta.merging.report import card_front
-from prefdelta.recipe.learning import Learning
 
 REPORT = "learning.json"
 LOG = "learning.jsonl"
@@ -58,56 +52,11 @@ class LearningReport(Results):
 
 
 def read_report(folder: Path) -> LearningReport:
-    """The report that :func:`write_report` stored in a folder."""
+    """The report that :func:`prefdelta.merging.learned.learn.learn` stored in a folder."""
     return LearningReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
 
 
-def write_report(
-    folder: Path,
-    *,
-    method: LearnedMethod,
-    options: Options,
-    settings: Learning,
-    seed: int,
-    labels: Sequence[str],
-    fingerprints: Sequence[str],
-    anchors: Mapping[str, float | None],
-    coefficients: int,
-    ranks: Sequence[int],
-    base_model: str | None,
-) -> LearningReport:
-    """Make the report from the log in ``folder``, and store it there with a model card."""
-    lines = [line for _, line in read_objects(folder / LOG)]
-    first, last = lines[0], lines[-1]
-    report = LearningReport(
-        prefdelta=metadata.version("prefdelta"),
-        method=method.name,
-        paper=method.paper,
-        options=options.model_dump(mode="json"),
-        settings=settings.model_dump(mode="json"),
-        seed=seed,
-        adapters=dict(zip(labels, fingerprints, strict=True)),
-        coefficients=coefficients,
-        stored_ranks=tuple(ranks),
-        first_total=first["total"],
-        last_total=last["total"],
-        tasks=tuple(
-            TaskReport(
-                name=name,
-                anchor=anchors[name],
-                first=first["objectives"][name],
-                last=last["objectives"][name],
-                last_weight=last["weights"][name],
-            )
-            for name in last["objectives"]
-        ),
-    )
-    write_json(folder / REPORT, report.to_json())
-    (folder / "README.md").write_text(_card(report, method.summary, base_model), encoding="utf-8")
-    return report
-
-
-def _card(report: LearningReport, summary: str, base_model: str | None) -> str:
+def learned_card(report: LearningReport, summary: str, base_model: str | None) -> str:
     """The ``README.md`` of the adapter, with the metadata that the Hugging Face Hub reads."""
     front, of = card_front(base_model)
     names = markdown(", ".join(report.adapters))

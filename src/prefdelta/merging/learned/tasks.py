@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prefdelta.adapters import LoraAdapter
 from prefdelta.adapters.applied import adapted
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.merging.learned.data import Batch, Data
+from prefdelta.merging.learned.data import Batch, Rows
 
 Objective = Callable[[nn.Module, Batch], Tensor]
 """(model, batch) → one value per item, ``(n,)``; the task's objective f is their mean, and smaller is better."""
@@ -29,7 +29,7 @@ class Task:
     """
 
     name: str
-    data: Data
+    data: Rows
     objective: Objective
     own: int | None = None
 
@@ -57,17 +57,15 @@ def find_anchors(model: nn.Module, adapters: Sequence[LoraAdapter], tasks: Seque
     Raises:
         PrefdeltaError: an adapter does not fit the model, or a task names one that is not there.
     """
-    return dict(_anchors(model, adapters, tasks))
-
-
-def _anchors(model: nn.Module, adapters: Sequence[LoraAdapter], tasks: Sequence[Task]) -> Iterator[tuple[str, float]]:
+    anchors = {}
     for task in tasks:
         if task.own is None:
-            yield task.name, 0.0
+            anchors[task.name] = 0.0
             continue
         if not 0 <= task.own < len(adapters):
             raise PrefdeltaError(
                 f"task {task.name!r} is anchored by adapter {task.own}, but there are {len(adapters)} (from 0)."
             )
         with adapted(model, adapters[task.own], fold=False, heads=False) as alone:
-            yield task.name, mean_objective(alone, task)
+            anchors[task.name] = mean_objective(alone, task)
+    return anchors
