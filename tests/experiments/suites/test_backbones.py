@@ -117,13 +117,13 @@ def test_pretraining_a_vision_transformer_gives_shared_classes_one_vector(tmp_pa
     labels = torch.randint(2, (64,), generator=generator)
     images = (labels * 200)[:, None, None, None].expand(64, 3, 8, 8).to(torch.uint8)
     examples = Examples({"pixel_values": images}, labels)
-    pool = pool_of([(("dark", "light"), examples), (("light", "red"), examples)])
-    assert pool.classes == ("dark", "light", "red")
+    pool, classes = pool_of([(("dark", "light"), examples), (("light", "red"), examples)])
+    assert classes == ("dark", "light", "red")
     settings = VitBackbone(
         type="vit", image_size=8, patch=4, hidden=16, layers=1, heads=2, mlp=16,
         training=Optimisation(steps=40, batch_size=32, learning_rate=1e-2),
     )  # fmt: skip
-    pretrain_vit(pool, settings, tmp_path, seed=0)
+    pretrain_vit(pool, classes, settings, tmp_path, seed=0)
     vectors = load_file(tmp_path / "class_vectors.safetensors")["vectors"]
     assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
     head = pretrained_head(tmp_path, ("light", "red"), 0.05)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -45,39 +45,27 @@ def shares_table(methods: Mapping[str, Outcomes], single: Outcomes, tasks: Seque
     Raises:
         PrefdeltaError: a single adapter gets nothing right.
     """
-    return _table(
-        {
-            name: {task: [_shares(ours[seed][task], single[seed][task]) for seed in ours] for task in tasks}
-            for name, ours in methods.items()
-        },
-        methods,
-    )
+    return _table(methods, lambda seed, ours: {task: _shares(ours[task], single[seed][task]) for task in tasks})
 
 
 def accuracy_table(methods: Mapping[str, Outcomes], tasks: Sequence[str]) -> ScoreTable:
     """Right answers in percent."""
-    return _table(
-        {
-            name: {task: [POINTS * _correct(ours[seed][task]) for seed in ours] for task in tasks}
-            for name, ours in methods.items()
-        },
-        methods,
-    )
+    return _table(methods, lambda seed, ours: {task: POINTS * _correct(ours[task]) for task in tasks})
 
 
 def hits_table(methods: Mapping[str, Outcomes], tasks: Sequence[str], k: int) -> ScoreTable:
     """Joint Hits@k in percent over all tasks' items pooled, as the one task ``POOLED``."""
-    return _table(
-        {
-            name: {POOLED: [np.concatenate([_hits(ours[seed][task], k) for task in tasks]) for seed in ours]}
-            for name, ours in methods.items()
-        },
-        methods,
-    )
+    return _table(methods, lambda seed, ours: {POOLED: np.concatenate([_hits(ours[task], k) for task in tasks])})
 
 
-def _table(rows: Mapping[str, Mapping[str, Sequence[Array]]], methods: Mapping[str, Outcomes]) -> ScoreTable:
-    scores = {name: {task: np.stack(per_seed) for task, per_seed in tasks.items()} for name, tasks in rows.items()}
+def _table(
+    methods: Mapping[str, Outcomes], items: Callable[[int, Mapping[str, Outcome]], Mapping[str, Array]]
+) -> ScoreTable:
+    """``items`` gives the scores of a seed's outcomes by task."""
+    scores = {}
+    for name, ours in methods.items():
+        rows = [items(seed, outcomes) for seed, outcomes in ours.items()]
+        scores[name] = {task: np.stack([row[task] for row in rows]) for task in rows[0]}
     return ScoreTable(scores, {name: list(ours) for name, ours in methods.items()}, unit=0.0)
 
 

@@ -32,8 +32,8 @@ def _vit(suite: SuiteContext, backbone: VitBackbone) -> Unit:
 
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
         folders = [inputs[label].path for label in suite.data]
-        pool = pool_of([(read_classes(folder), read_images(folder, "pretrain")) for folder in folders])
-        pretrain_vit(pool, backbone, work, seed=suite.recipe.pretrain_seed, progress=context.progress)
+        pool, classes = pool_of([(read_classes(folder), read_images(folder, "pretrain")) for folder in folders])
+        pretrain_vit(pool, classes, backbone, work, seed=suite.recipe.pretrain_seed, progress=context.progress)
 
     return _pretrained(suite, backbone, make)
 
@@ -43,7 +43,7 @@ def _bert(suite: SuiteContext, backbone: BertBackbone) -> Unit:
 
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
         folders = [inputs[label].path for label in suite.data]
-        pairs = [pair for folder in folders for pair in read_sentences(folder, "pretrain").pairs]
+        pairs = [pair for folder in folders for pair in read_sentences(folder, "pretrain")[0]]
         for name in backbone.texts:
             pairs.extend(neighbours(suite.file(name).read_text(encoding="utf-8")))
         pretrain_bert(pairs, backbone, work, seed=suite.recipe.pretrain_seed, progress=context.progress)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from prefdelta.experiments.suites.backbone.encoder import Encoder, Head
-from prefdelta.experiments.suites.data.task import Examples, on_device
+from prefdelta.experiments.suites.data.task import Examples
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
 @torch.no_grad()
 def _outcome(encoder: Encoder, model: nn.Module, trial: Trial, joint: JointHead | None, batch: int) -> Outcome:
     correct, places = [], []
-    for part in trial.examples.batches(batch):
-        part = on_device(part, encoder.model.device)
+    for index in torch.arange(len(trial.examples)).split(batch):
+        part = trial.examples.at(index, encoder.model.device)
         features = encoder.features(model, part.inputs)
         correct.append((trial.head(features).argmax(dim=-1) == part.labels).cpu())
         if joint is not None:

@@ -14,7 +14,7 @@ from prefdelta.adapters import Adapter
 from prefdelta.core.store import Artifact
 from prefdelta.experiments.suites.backbone.bert import encode_pairs, encode_texts
 from prefdelta.experiments.suites.backbone.encoder import Encoder, Head, load_encoder, load_tokenizer, pretrained_head
-from prefdelta.experiments.suites.data.task import Examples, on_device, read_classes, read_images, read_sentences
+from prefdelta.experiments.suites.data.task import Examples, read_classes, read_images, read_sentences
 from prefdelta.experiments.suites.measure import JointHead, Trial, joint_head
 from prefdelta.experiments.suites.suite_context import BACKBONE, HEADS
 from prefdelta.merging.learned.classify import cross_entropy, entropy
@@ -66,12 +66,11 @@ class SuiteInputs:
         backbone = self.recipe.backbone
         if isinstance(backbone, VitBackbone | ClipBackbone):
             return read_images(folder, split)
-        sentences = read_sentences(folder, split)
-        pairs = sentences.pairs
+        pairs, labels = read_sentences(folder, split)
         if isinstance(backbone, DecoderBackbone):
             texts = [backbone.template.format(premise=premise, hypothesis=hypothesis) for premise, hypothesis in pairs]
-            return encode_texts(self._tokenizer, texts, sentences.labels)
-        return encode_pairs(self._tokenizer, pairs, sentences.labels)
+            return encode_texts(self._tokenizer, texts, labels)
+        return encode_pairs(self._tokenizer, pairs, labels)
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -124,6 +123,6 @@ class SuiteInputs:
         device = self.encoder.model.device
 
         def collate(numbers: Sequence[int]) -> Any:
-            return seen(on_device(examples.at(numbers), device))
+            return seen(examples.at(numbers, device))
 
         return Rows(range(len(examples)), collate, batch_size=batch)

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer, BertModel, CLIPVisionModelWit
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.models import default_device, torch_dtype
-from prefdelta.experiments.suites.backbone.vit import CLASS_NAMES, CLASS_VECTORS, MODEL, normalised
+from prefdelta.experiments.suites.backbone.vit import CLASS_NAMES, CLASS_VECTORS, MODEL, vit_features
 from prefdelta.recipe import ModelRef
 from prefdelta.recipe.suite import (
     Backbone,
@@ -97,7 +97,7 @@ def load_encoder(backbone: Backbone, folder: Path | None) -> Encoder:
     if isinstance(backbone, VitBackbone):
         assert folder is not None
         model = ViTModel.from_pretrained(folder / MODEL, add_pooling_layer=False)
-        return _ready(model, _vit_features, backbone.hidden)
+        return _ready(model, vit_features, backbone.hidden)
     if isinstance(backbone, BertBackbone):
         assert folder is not None
         model = BertModel.from_pretrained(folder / MODEL, add_pooling_layer=False)
@@ -110,18 +110,14 @@ def load_encoder(backbone: Backbone, folder: Path | None) -> Encoder:
     return _ready(model, read, model.config.get_text_config().hidden_size)
 
 
-def tokenizer_path(backbone: TextBackbone, folder: Path | None) -> str | Path:
-    """Where a backbone of text has its tokenizer."""
-    if isinstance(backbone, BertBackbone):
-        assert folder is not None
-        return folder / MODEL
-    return local_folder(backbone.model) or backbone.model.path
-
-
 def load_tokenizer(backbone: TextBackbone, folder: Path | None) -> AutoTokenizer:
     """The tokenizer of a backbone of text; it pads on the right and cuts at the recipe's ``max_length``."""
-    revision = None if isinstance(backbone, BertBackbone) else backbone.model.revision
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_path(backbone, folder), revision=revision)
+    if isinstance(backbone, BertBackbone):
+        assert folder is not None
+        tokenizer = AutoTokenizer.from_pretrained(folder / MODEL)
+    else:
+        where = local_folder(backbone.model) or backbone.model.path
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=backbone.model.revision)
     tokenizer.padding_side = "right"
     tokenizer.model_max_length = backbone.max_length
     if tokenizer.pad_token is None:
@@ -151,11 +147,6 @@ def _pretrained(kind: type[PreTrainedModel] | type[AutoModel], ref: ModelRef) ->
 
 def _ready(model: PreTrainedModel, features: Features, hidden: int) -> Encoder:
     return Encoder(model.to(default_device()).eval(), features, hidden)
-
-
-def _vit_features(model: nn.Module, inputs: Inputs) -> Tensor:
-    hidden = model(pixel_values=normalised(inputs["pixel_values"])).last_hidden_state
-    return functional.normalize(hidden[:, 0], dim=-1)
 
 
 def _clip_features(model: nn.Module, inputs: Inputs) -> Tensor:

@@ -7,8 +7,7 @@ tasks share one vector, as they would share a text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -31,40 +30,36 @@ _SHIFT = 3
 MEAN, STD = 0.5, 0.5
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Pretraining images ``(N, 3, S, S)`` uint8 of all tasks, and labels in the union of their classes."""
-
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-
-
-def pool_of(tasks: Sequence[tuple[Sequence[str], Examples]]) -> Pool:
+def pool_of(tasks: Sequence[tuple[Sequence[str], Examples]]) -> tuple[Examples, tuple[str, ...]]:
     """Classes and examples of each task -> all together; classes of one name are one class."""
     classes = tuple(sorted({name for names, _ in tasks for name in names}))
     place = {name: number for number, name in enumerate(classes)}
     images = [examples.inputs["pixel_values"] for _, examples in tasks]
     labels = [torch.tensor([place[name] for name in names])[examples.labels] for names, examples in tasks]
-    return Pool(torch.cat(images), torch.cat(labels), classes)
+    return Examples({"pixel_values": torch.cat(images)}, torch.cat(labels)), classes
 
 
 def pretrain_vit(
-    pool: Pool, settings: VitBackbone, folder: Path, *, seed: int, progress: Progress | None = None
+    pool: Examples,
+    classes: Sequence[str],
+    settings: VitBackbone,
+    folder: Path,
+    *,
+    seed: int,
+    progress: Progress | None = None,
 ) -> None:
     """Train the backbone and its class vectors; writes ``model/``, the class vectors and the log of the training."""
     with torch.random.fork_rng():
         torch.manual_seed(seed_from(seed, "vit"))
         model = build_vit(settings)
-        vectors = nn.Parameter(torch.randn(len(pool.classes), settings.hidden) / settings.hidden**0.5)
+        vectors = nn.Parameter(torch.randn(len(classes), settings.hidden) / settings.hidden**0.5)
     model.train()
 
     def loss_at(step: int) -> Tensor:
-        index = torch.randint(len(pool.labels), (settings.training.batch_size,))
-        images = _shifted(pool.images[index])
-        features = functional.normalize(model(pixel_values=normalised(images)).last_hidden_state[:, 0], dim=-1)
+        batch = pool.at(torch.randint(len(pool), (settings.training.batch_size,)))
+        features = vit_features(model, {"pixel_values": _shifted(batch.inputs["pixel_values"])})
         logits = features @ functional.normalize(vectors, dim=-1).T / settings.temperature
-        return functional.cross_entropy(logits, pool.labels[index], label_smoothing=settings.label_smoothing)
+        return functional.cross_entropy(logits, batch.labels, label_smoothing=settings.label_smoothing)
 
     parameters = [*model.parameters(), vectors]
     train(parameters, loss_at, settings.training, folder=folder, seed=seed, progress=progress)
@@ -72,7 +67,7 @@ def pretrain_vit(
     (folder / MODEL / "model.safetensors").chmod(0o644)
     unit = functional.normalize(vectors.detach(), dim=-1).contiguous()
     (folder / CLASS_VECTORS).write_bytes(save({"vectors": unit}))
-    write_json(folder / CLASS_NAMES, list(pool.classes))
+    write_json(folder / CLASS_NAMES, list(classes))
 
 
 def build_vit(settings: VitBackbone) -> ViTModel:
@@ -92,9 +87,10 @@ def build_vit(settings: VitBackbone) -> ViTModel:
     )
 
 
-def normalised(images: Tensor) -> Tensor:
-    """uint8 images -> float in [-1, 1]."""
-    return (images.float() / 255 - MEAN) / STD
+def vit_features(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """uint8 images, as floats in [-1, 1] -> ``(n, hidden)`` of unit length."""
+    hidden = model(pixel_values=(inputs["pixel_values"].float() / 255 - MEAN) / STD).last_hidden_state
+    return functional.normalize(hidden[:, 0], dim=-1)
 
 
 def _shifted(images: Tensor) -> Tensor:

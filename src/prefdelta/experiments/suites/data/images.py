@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from prefdelta.core.compression import decompressed, read_member
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.experiments.suites.data.rows import Overlay, Row
+from prefdelta.experiments.suites.data.rows import Overlay, Row, there
 
 Pixels = NDArray[np.uint8]
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm")
@@ -57,7 +57,7 @@ def read_drawings(files: Sequence[Path]) -> Iterator[Row]:
     """Raw 28×28 arrays, one file per class, named ``CLASS`` and a number (Quick, Draw!)."""
     for path in files:
         label = f"drawing of {path.stem.rstrip('0123456789')}"
-        drawings = np.frombuffer(_bytes(path), np.uint8).reshape(-1, 28, 28)
+        drawings = np.frombuffer(there(path).read_bytes(), np.uint8).reshape(-1, 28, 28)
         for number, drawing in enumerate(drawings):
             yield Row(_png(drawing), label, group=f"{label} {number:05d}")
 
@@ -153,12 +153,12 @@ def _pillow() -> ModuleType:
 def _members(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     for path in files:
         if path.suffix == ".zip":
-            with zipfile.ZipFile(_there(path)) as archive:
+            with zipfile.ZipFile(there(path)) as archive:
                 for name in archive.namelist():
                     if name.endswith(_SUFFIXES):
                         yield name, read_member(archive, name)
         else:
-            with tarfile.open(_there(path)) as bundle:
+            with tarfile.open(there(path)) as bundle:
                 for member in bundle:
                     if member.name.endswith(_SUFFIXES):
                         handle = bundle.extractfile(member)
@@ -167,21 +167,11 @@ def _members(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
 
 
 def _idx(path: Path) -> Pixels:
-    with decompressed(_there(path)) as handle:
+    with decompressed(there(path)) as handle:
         raw = handle.read()
     dimensions = raw[3]
     shape = struct.unpack(f">{dimensions}I", raw[4 : 4 + 4 * dimensions])
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-
-
-def _bytes(path: Path) -> bytes:
-    return _there(path).read_bytes()
-
-
-def _there(path: Path) -> Path:
-    if not path.is_file():
-        raise PrefdeltaError(f"the suite's data root has no file {path}.")
-    return path
 
 
 def _part(folder: str, name: str) -> Literal["train", "test"]:

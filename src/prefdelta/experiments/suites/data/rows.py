@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from prefdelta.core.errors import PrefdeltaError
 
 Pair = tuple[str, str]
 """A premise and a hypothesis."""
@@ -32,3 +35,14 @@ class Row:
     label: str
     group: str
     part: Literal["train", "validation", "test"] | None = None
+
+
+def there(path: Path) -> Path:
+    """A file of the suite's data.
+
+    Raises:
+        PrefdeltaError: it is not there.
+    """
+    if not path.is_file():
+        raise PrefdeltaError(f"the suite's data root has no file {path}.")
+    return path

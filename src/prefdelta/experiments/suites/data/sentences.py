@@ -11,7 +11,7 @@ from pathlib import Path
 from prefdelta.core.compression import read_member
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.jsonl import parse_json
-from prefdelta.experiments.suites.data.rows import Row
+from prefdelta.experiments.suites.data.rows import Row, there
 
 
 def read_json_lines(files: Sequence[Path]) -> Iterator[Row]:
@@ -57,9 +57,7 @@ def _row(line: str, where: str) -> Row:
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    if not path.is_file():
-        raise PrefdeltaError(f"the suite's data root has no file {path}.")
-    if path.suffix != ".zip":
+    if there(path).suffix != ".zip":
         yield str(path), path.read_text(encoding="utf-8")
         return
     with zipfile.ZipFile(path) as archive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -35,26 +35,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, index: Tensor) -> Examples:
-        """The examples at these places, in this order."""
-        return Examples({name: tensor[index] for name, tensor in self.inputs.items()}, self.labels[index])
-
-    def at(self, numbers: Sequence[int]) -> Examples:
-        """The examples at these places, in this order."""
-        return self.select(torch.tensor(list(numbers), dtype=torch.int64))
-
-    def batches(self, size: int) -> Iterator[Examples]:
-        """All examples in order, ``size`` at a time."""
-        for begin in range(0, len(self), size):
-            yield self.select(torch.arange(begin, min(begin + size, len(self))))
-
-
-def on_device(examples: Examples, device: torch.device) -> Examples:
-    """The examples on a device."""
-    if device.type == "cpu":
-        return examples
-    inputs = {name: tensor.to(device) for name, tensor in examples.inputs.items()}
-    return Examples(inputs, examples.labels.to(device))
+    def at(self, places: Tensor | Sequence[int], device: torch.device | None = None) -> Examples:
+        """The examples at these places, in this order; moved to a device, if one is given."""
+        index = torch.as_tensor(places)
+        inputs = {name: tensor[index].to(device) for name, tensor in self.inputs.items()}
+        return Examples(inputs, self.labels[index].to(device))
 
 
 def write_images(folder: Path, splits: Mapping[str, Sequence[Row]], size: int, *, crop: bool = False) -> None:
@@ -91,20 +76,10 @@ def write_sentences(folder: Path, splits: Mapping[str, Sequence[Row]]) -> None:
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Sentences:
-    """Sentence pairs and their labels, before any tokenizer."""
-
-    pairs: Sequence[Pair]
-    labels: Sequence[int]
-
-
-def read_sentences(folder: Path, split: str) -> Sentences:
-    """One split of what :func:`write_sentences` wrote."""
+def read_sentences(folder: Path, split: str) -> tuple[list[Pair], list[int]]:
+    """One split of what :func:`write_sentences` wrote: pairs and their labels, before any tokenizer."""
     records = [record for _, record in read_objects(folder / f"{split}.jsonl")]
-    return Sentences(
-        [(record["pair"][0], record["pair"][1]) for record in records], [record["label"] for record in records]
-    )
+    return [(record["pair"][0], record["pair"][1]) for record in records], [record["label"] for record in records]
 
 
 def _write_classes(folder: Path, splits: Mapping[str, Sequence[Row]]) -> dict[str, int]:
