@@ -13,7 +13,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item, Record, read_rows, write_rows
 from prefdelta.core.store import Store
 from prefdelta.evaluation.results import EvaluationResults
-from prefdelta.experiments.execution.make import make
+from prefdelta.experiments.execution.make import build, reuse
 from prefdelta.experiments.single.evaluation import evaluate_unit, read_score
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.report.results import read_results
@@ -36,8 +36,8 @@ def unit(items: str = "micro:chain", **changes: Any) -> Unit:
 
 
 def made(work: Unit, root: Path, progress: Any = None) -> Path:
-    context = RunContext(progress)
-    return make(work, Store(root, journal=False), {}, context, name="evaluation", overwrite=True).path
+    work, store = replace(work, name="evaluation"), Store(root, journal=False)
+    return (reuse(work, store, {}) or build(work, store, {}, RunContext(progress))).path
 
 
 @pytest.mark.parametrize("items", ["micro:chain", "lm_eval:prefdelta_micro_ledger"])

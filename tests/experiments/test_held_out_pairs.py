@@ -46,7 +46,7 @@ def answer(item: str, digit: str) -> Sample:
 
 
 def made(unit: Unit, root: Path, **telling: Any) -> Path:
-    return build(unit, Store(root, journal=False), {}, RunContext(**telling), name="out").path
+    return build(replace(unit, name="out"), Store(root, journal=False), {}, RunContext(**telling)).path
 
 
 @pytest.fixture(scope="module")

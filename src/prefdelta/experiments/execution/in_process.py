@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 
 from prefdelta.core.store import Artifact, Store
 from prefdelta.experiments.execution.make import build
@@ -21,9 +20,8 @@ class InProcess(Executor):
         self._context = context
         self._next: tuple[Unit, Mapping[str, Artifact]] | None = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End what is under way."""
         self._context.release()
 
     def free(self) -> bool:

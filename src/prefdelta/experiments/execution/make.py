@@ -12,21 +12,13 @@ from prefdelta.core.store import Artifact, Store
 from prefdelta.experiments.unit import RunContext, Unit
 
 
-def make(
-    unit: Unit, store: Store, artifacts: Mapping[str, Artifact], context: RunContext, *, name: str, overwrite: bool
-) -> Artifact:
-    """:func:`reuse` the artifact that is there, or :func:`build` it."""
-    found = reuse(unit, store, artifacts, name=name)
-    return found or build(unit, store, artifacts, context, name=name, overwrite=overwrite)
-
-
-def reuse(unit: Unit, store: Store, artifacts: Mapping[str, Artifact], *, name: str | None = None) -> Artifact | None:
+def reuse(unit: Unit, store: Store, artifacts: Mapping[str, Artifact]) -> Artifact | None:
     """The unit's artifact if it is there, made from just this, and every file is as it was written.
 
     Arguments are those of :func:`build`.
     """
     inputs = {label: artifacts[source] for label, source in unit.inputs.items()}
-    return store.reuse(name or unit.name, stage=unit.stage, config=_config(unit), inputs=inputs)
+    return store.reuse(unit.name, stage=unit.stage, config=_config(unit), inputs=inputs)
 
 
 def build(
@@ -35,7 +27,6 @@ def build(
     artifacts: Mapping[str, Artifact],
     context: RunContext,
     *,
-    name: str | None = None,
     overwrite: bool = True,
 ) -> Artifact:
     """Make one unit's artifact, from what an ended build of it left where the unit is resumable.
@@ -45,15 +36,13 @@ def build(
         store: where.
         artifacts: its inputs and shards, by the names of the units that made them.
         context: what units share.
-        name: where it is, if not where the unit says.
         overwrite: whether an artifact that was made from something else is replaced, or refused.
     """
-    name = name or unit.name
     inputs = {label: store.at_hand(source, artifacts[source]) for label, source in unit.inputs.items()}
     shards = {shard.name: store.at_hand(shard.name, artifacts[shard.name]) for shard in unit.shards}
     try:
         return store.build(
-            name,
+            unit.name,
             stage=unit.stage,
             config=_config(unit),
             inputs=inputs,
@@ -66,14 +55,14 @@ def build(
         event, known = "interrupted" if ended else "failed", ended or isinstance(error, PrefdeltaError)
         more = {} if known else {"traceback": "".join(traceback.format_exception(error))}
         with suppress(OSError):  # a full disk may be why it failed
-            store.log(event=event, artifact=name, error=f"{type(error).__name__}: {error}", **more)
+            store.log(event=event, artifact=unit.name, error=f"{type(error).__name__}: {error}", **more)
         raise
 
 
-def assist(unit: Unit, store: Store, name: str) -> None:
+def assist(unit: Unit, store: Store) -> None:
     """Take part in making a unit without inputs, in the working folder of the process that makes it."""
-    if store.find(name, stage=unit.stage, config=_config(unit), inputs={}) is None:
-        unit.make(store.working(name), {}, RunContext())
+    if store.find(unit.name, stage=unit.stage, config=_config(unit), inputs={}) is None:
+        unit.make(store.working(unit.name), {}, RunContext())
 
 
 def _config(unit: Unit) -> dict[str, Any]:

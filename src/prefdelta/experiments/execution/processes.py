@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType, TracebackType
+from types import FrameType
 
 import torch
 
@@ -51,9 +51,8 @@ class Processes(Executor):
         self._devices = _devices()
         self._processes: list[_Process] = []
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End what is under way."""
         for worker in self._processes:
             worker.process.terminate()
             worker.pipe.close()

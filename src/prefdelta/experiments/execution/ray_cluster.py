@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -52,31 +52,26 @@ class RayCluster(Executor):
             this machine, or a new one of this machine alone.
 
     Raises:
-        PrefdeltaError: Ray is not installed, or the recipe names resources of a stage that no unit has.
+        PrefdeltaError: Ray is not installed, or no cluster is reached.
     """
 
     lanes = 8
 
     def __init__(self, recipe: BaseRecipe, store: Store, address: str | None = None) -> None:
-        self._ray = _imported()
+        self._ray = ray = _imported()
         self._recipe = recipe
         self._store = store
-        self._address = address
         self._tasks: dict[Any, str] = {}  # reference -> unit
         self._remote: dict[Resources, Any] = {}  # what a unit needs -> the task that gets it
         self._told: list[News] = []  # by this executor itself
         self._asked: Any = None  # the board, for what it has heard
-
-    def __enter__(self) -> Self:
-        ray, at_sigterm = self._ray, signal.getsignal(signal.SIGTERM)
+        at_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            quiet = {"include_dashboard": False} if self._address is None else {}
-            ray.init(
-                address=self._address, log_to_driver=False, configure_logging=False, namespace="prefdelta", **quiet
-            )
+            quiet = {"include_dashboard": False} if address is None else {}
+            ray.init(address=address, log_to_driver=False, configure_logging=False, namespace="prefdelta", **quiet)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise PrefdeltaError(
-                f"cannot reach a Ray cluster at {self._address or 'this machine'}: {str(error).splitlines()[0]}; start "
+                f"cannot reach a Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}; start "
                 "it, and where it wants a token, copy its head's ~/.ray/auth_token here."
             ) from error
         if threading.current_thread() is threading.main_thread():
@@ -88,11 +83,9 @@ class RayCluster(Executor):
         self._board = board.options(scheduling_strategy=here).remote()
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._head = _Head(ray.get_runtime_context().gcs_address)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End what is under way."""
         ray = self._ray
         try:
             if self._tasks and self._head.answers():

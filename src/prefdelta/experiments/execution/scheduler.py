@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.progress import Display
@@ -72,18 +72,13 @@ News = Came | Told | Made | Refused | Failed | Lost
 
 
 class Executor(Protocol):
-    """Makes units. It is entered before the first is handed out; on leaving, what is under way is ended."""
+    """Makes units."""
 
     lanes: int
     """How many units are shown at work at the same time."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+    def close(self) -> None:
+        """End what is under way; nothing more is handed out."""
 
     def free(self) -> bool:
         """Whether another unit can be handed out."""
@@ -105,7 +100,7 @@ def execute(units: Sequence[Unit], store: Store, executor: Executor, display: Di
     Args:
         units: in an order in which every unit finds its inputs made.
         store: where the artifacts are.
-        executor: what makes those that are missing; it is entered here.
+        executor: what makes those that are missing; it is closed here.
         display: has a bar for each of the executor's lanes.
 
     Returns:
@@ -125,7 +120,7 @@ def execute(units: Sequence[Unit], store: Store, executor: Executor, display: Di
         made[name] = artifact
         display.finish()
 
-    with executor:
+    with closing(executor):
         while waiting or running:
             while executor.free() and (unit := waiting.take(made)) is not None:
                 lane = lanes.index(None) if None in lanes else None

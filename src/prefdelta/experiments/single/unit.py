@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from prefdelta.core.model_files import fingerprint
 from prefdelta.core.outputs import check_output, locked
 from prefdelta.core.progress import Display
 from prefdelta.core.store import Artifact, Store
-from prefdelta.experiments.execution.make import assist, make
+from prefdelta.experiments.execution.make import assist, build, reuse
 from prefdelta.experiments.identity import path_digest
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.recipe import ModelRef
@@ -70,6 +71,7 @@ def run_single(unit: Unit, output: Path, console: Console, *, overwrite: bool = 
         PrefdeltaError: ``output`` may not be replaced (:func:`prefdelta.core.outputs.check_output`), another process
             is making it, the unit refuses its input, or a file that it reads is ours and was changed since.
     """
+    unit = replace(unit, name=output.name)
     check_output(output, inputs=unit.reads, overwrite=True)
     for place in unit.reads:
         if os.path.isfile(path := expanded(place)):
@@ -79,7 +81,7 @@ def run_single(unit: Unit, output: Path, console: Console, *, overwrite: bool = 
         store = Store(output.parent, journal=False, told=display.tell)
         context = RunContext(display.inner, display.tell)
         try:
-            artifact = make(unit, store, {}, context, name=output.name, overwrite=overwrite)
+            artifact = reuse(unit, store, {}) or build(unit, store, {}, context, overwrite=overwrite)
         finally:
             context.release()
         display.finish()
@@ -93,4 +95,4 @@ def assists() -> bool:
 
 def assist_single(unit: Unit, output: Path) -> None:
     """Do this process's share of the unit that the first one makes with :func:`run_single`."""
-    assist(unit, Store(output.parent, journal=False), output.name)
+    assist(replace(unit, name=output.name), Store(output.parent, journal=False))
