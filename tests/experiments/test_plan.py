@@ -113,6 +113,15 @@ def test_a_plan_tells_of_the_model_that_scores_answers(tmp_path: Path) -> None:
     assert "5.6 GiB for weights to be fetched" in told
 
 
+@pytest.mark.parametrize("setting", ["dtype=bfloat16", "thinking=true", "engine=vllm"])
+def test_a_student_that_answers_in_another_way_is_tested_again(setting: str, tmp_path: Path) -> None:
+    tested = []
+    for settings in ([], [f"student.{setting}"]):
+        units = plan_for(load_recipe(REPOSITORY / "recipes" / "micro.yaml", settings), tmp_path).units
+        tested.append(next(unit.config for unit in units if unit.name == "reasoning/test/0/student"))
+    assert tested[0] != tested[1]
+
+
 def test_files_below_home_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     answers = Sample("i", (Span("a"),), "stop", 1), Sample("i", (Span("b"),), "stop", 1)

@@ -32,9 +32,9 @@ RECORD_BYTES = 1024
 _ON_ENGINE = "adapter-on-engine"
 
 
-def engine_config(model: ModelRef) -> dict[str, Any]:
-    """What draws a model's answers, for a unit's key, where it is not transformers."""
-    return {"engine": model.engine} if model.engine != "transformers" else {}
+def answering_config(model: ModelRef) -> dict[str, Any]:
+    """How a model answers, for a unit's key, where that is not as models do by default."""
+    return model.model_dump(include={"engine", "dtype", "thinking"}, exclude_defaults=True)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from prefdelta.experiments.aggregation.validation import adapter_folder
 from prefdelta.experiments.evaluation import (
     Exam,
     Subject,
+    answering_config,
     division_of_records,
-    engine_config,
     evaluate,
     evaluation_unit,
 )
@@ -102,7 +102,7 @@ def _evaluation(
         domain.path(name),
         exam,
         model,
-        config={**config, **engine_config(model)},
+        config={**config, **answering_config(model)},
         inputs={**inputs, **domain.held_out},
         weights=weights,
         times=times,

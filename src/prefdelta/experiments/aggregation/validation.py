@@ -17,7 +17,7 @@ from prefdelta.core.store import Artifact
 from prefdelta.evaluation.benchmarks import benchmark_pairs
 from prefdelta.evaluation.pair_margins import PairRows
 from prefdelta.experiments.aggregation.domain_context import DomainContext
-from prefdelta.experiments.evaluation import Exam, Subject, engine_config, evaluate, evaluation_unit
+from prefdelta.experiments.evaluation import Exam, Subject, answering_config, evaluate, evaluation_unit
 from prefdelta.experiments.load import Passed
 from prefdelta.experiments.preference_pairs import PAIRS
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
@@ -76,7 +76,7 @@ def validation(domain: DomainContext, variant: str, adapters: Mapping[int, str],
             "by": by,
             "beside": domain.by,
             "selection": settings,
-            **engine_config(student.given),
+            **answering_config(student.given),
         },
         inputs={
             **{str(seed): domain.path(adapter) for seed, adapter in adapters.items()},

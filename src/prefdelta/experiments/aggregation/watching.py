@@ -14,7 +14,14 @@ from prefdelta.evaluation.watching import MERGE, STUDENT, WITHOUT, watch_summary
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.learning import merge_options
 from prefdelta.experiments.aggregation.selection import selected
-from prefdelta.experiments.evaluation import Exam, Subject, division_of_records, engine_config, evaluate, work_of_exam
+from prefdelta.experiments.evaluation import (
+    Exam,
+    Subject,
+    answering_config,
+    division_of_records,
+    evaluate,
+    work_of_exam,
+)
 from prefdelta.experiments.identity import benchmark_externals
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
 from prefdelta.merging.in_memory import merge_in_memory
@@ -48,7 +55,7 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
     return Unit(
         domain.path(f"watch/{seed}"),
         "watch",
-        config={"watch": settings, "deltas": deltas, "seed": seed, **engine_config(domain.student.given)},
+        config={"watch": settings, "deltas": deltas, "seed": seed, **answering_config(domain.student.given)},
         inputs={
             **{delta: domain.path(f"adapters/{seed}/{delta}") for delta in deltas},
             **{f"validation of {delta}": domain.path(f"validation/{delta}") for delta in deltas},
