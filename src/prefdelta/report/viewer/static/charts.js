@@ -22,7 +22,7 @@
   const choice = (curve, position) =>
     position === curve.chosen ? "chosen" : within(curve, position) ? "level with it" : "";
 
-  const panel = (chart, measure) => {
+  Viewer.panel = (chart, measure) => {
     const column = chart.columns.indexOf(measure) + 1;
     const curves = chart.curves.map((curve) => ({
       ...curve, points: curve.rows.filter((row) => row[column] !== null).map((row) => [row[0], row[column]]) }));
@@ -97,6 +97,6 @@
         "broad line those that the items cannot tell from it; thin lines are single deltas.") : null,
       Viewer.run.charts.map((chart) => [make("h2", {}, chart.name),
         chart.notes.length ? make("ul", { class: "reasons" }, chart.notes.map((note) => make("li", {}, note))) : null,
-        make("div", { class: "figures" }, chart.drawn.map((measure) => panel(chart, measure))), table(chart)])),
+        make("div", { class: "figures" }, chart.drawn.map((measure) => Viewer.panel(chart, measure))), table(chart)])),
   };
 })();

@@ -62,24 +62,10 @@
   };
   const back = () => Viewer.link({ view: "run", unit: null });
 
-  const SIZE = { width: 460, left: 44, right: 440, top: 10, bottom: 170 };
-  const curves = (label, trainings) => {
-    const drawn = trainings.filter((training) => training.metrics[label]);
-    const values = drawn.flatMap((training) => training.metrics[label].filter((value) => value !== null));
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    const last = Math.max(...drawn.flatMap((training) => training.steps), 1);
-    const x = (step) => SIZE.left + (step / last) * (SIZE.right - SIZE.left);
-    const y = (value) => SIZE.bottom - ((value - low) / (high - low || 1)) * (SIZE.bottom - SIZE.top);
-    const number = (value) => value.toPrecision(3);
-    return make("figure", {}, make("figcaption", {}, label),
-      make("svg", { class: "chart", viewBox: `0 0 ${SIZE.width} ${SIZE.bottom + 30}`, role: "img", "aria-label": `${label} over the steps` },
-        [low, high].map((value) => [make("line", { class: "grid", x1: SIZE.left, x2: SIZE.right, y1: y(value), y2: y(value) }),
-          make("text", { class: "small", x: SIZE.left - 4, y: y(value) + 4, "text-anchor": "end" }, number(value))]),
-        make("text", { class: "small", x: (SIZE.left + SIZE.right) / 2, y: SIZE.bottom + 20, "text-anchor": "middle" }, `step (to ${last})`),
-        drawn.map((training, at) => make("g", { class: `curve c${at % 4}` }, make("title", {}, training.name),
-          make("polyline", { points: training.metrics[label]
-            .flatMap((value, step) => value === null ? [] : [`${x(training.steps[step])},${y(value)}`]).join(" ") })))));
-  };
+  // One line for each training that has the metric, in the colour that the table gives it.
+  const curves = (label, trainings) => Viewer.panel({ name: "training", axis: "step", columns: [label],
+    curves: trainings.map(({ name, steps, metrics }) => ({ name: name.split("/").slice(2).join("/") || name, kind: "training",
+      chosen: null, level: null, rows: steps.map((step, at) => [step, metrics[label]?.[at] ?? null]) })) }, label);
 
   const training = (state, target) => {
     const { trainings } = Viewer.run;
