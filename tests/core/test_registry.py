@@ -61,8 +61,9 @@ def test_another_package_adds_an_entry(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table: Registry[int] = Registry("number", "prefdelta.test_numbers_broken")
     install(tmp_path, monkeypatch, "import nothing_of_that_name\n", "prefdelta.test_numbers_broken")
-    with pytest.raises(PrefdeltaError, match="outside adds the number 'two', but outside_numbers cannot be loaded"):
-        table.find("two")
+    for _ in range(2):
+        with pytest.raises(PrefdeltaError, match="outside adds the number 'two', but outside_numbers cannot be loaded"):
+            table.find("two")
 
 
 def test_options_are_checked_by_what_they_configure() -> None:

@@ -84,6 +84,7 @@ class Registry(Mapping[str, Entry]):
             try:
                 point.load()
             except (ImportError, AttributeError, ValueError) as error:
+                self._extended = False  # whoever asks again is told the same
                 owner = point.dist.name if point.dist else "an installed package"
                 raise PrefdeltaError(
                     f"{owner} adds the {self.kind} {point.name!r}, but {point.value} cannot be loaded ({error}); "
