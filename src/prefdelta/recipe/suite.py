@@ -37,7 +37,26 @@ class Optimisation(Config):
     )
 
 
-class VitBackbone(Config):
+class SmallBackbone(Config):
+    """What is common to the backbones that are pretrained here."""
+
+    type: str
+    hidden: int = Field(default=160, gt=0, description="Width.")
+    layers: int = Field(default=3, gt=0, description="Transformer layers.")
+    heads: int = Field(default=5, gt=0, description="Attention heads.")
+    mlp: int = Field(default=320, gt=0, description="Width of the feed-forward layers.")
+    training: Optimisation = Field(default=Optimisation(), description="How it is pretrained.")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> SmallBackbone:
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"hidden is {self.hidden}, which {self.heads} heads cannot share; give a multiple of heads"
+            )
+        return self
+
+
+class VitBackbone(SmallBackbone):
     """A vision transformer pretrained here on the tasks' ``pretrain`` images; its class vectors are the heads.
 
     A logit is the cosine of feature and class vector over ``temperature``.
@@ -46,16 +65,11 @@ class VitBackbone(Config):
     type: Literal["vit"] = Field(description="A vision transformer, pretrained here.")
     image_size: int = Field(default=32, gt=0, description="Images are squeezed to squares of this side.")
     patch: int = Field(default=8, gt=0, description="Side of a patch.")
-    hidden: int = Field(default=160, gt=0, description="Width.")
-    layers: int = Field(default=3, gt=0, description="Transformer layers.")
-    heads: int = Field(default=5, gt=0, description="Attention heads.")
-    mlp: int = Field(default=320, gt=0, description="Width of the feed-forward layers.")
     temperature: float = Field(default=0.05, gt=0, description="A logit is a cosine over this.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="In pretraining.")
-    training: Optimisation = Field(default=Optimisation(), description="How it is pretrained.")
 
 
-class BertBackbone(Config):
+class BertBackbone(SmallBackbone):
     """A text encoder pretrained here by masked language modelling on the tasks' training sentences and ``texts``.
 
     Each task trains a linear head together with its LoRA.
@@ -64,14 +78,9 @@ class BertBackbone(Config):
     type: Literal["bert"] = Field(description="A text encoder, pretrained here.")
     vocabulary: int = Field(default=6000, gt=0, description="Word pieces.")
     max_length: int = Field(default=64, gt=0, description="Tokens; longer inputs are cut.")
-    hidden: int = Field(default=160, gt=0, description="Width.")
-    layers: int = Field(default=3, gt=0, description="Transformer layers.")
-    heads: int = Field(default=5, gt=0, description="Attention heads.")
-    mlp: int = Field(default=320, gt=0, description="Width of the feed-forward layers.")
     texts: tuple[str, ...] = Field(
         default=(), description="Plain text files under `data`, for pretraining beside the tasks' sentences."
     )
-    training: Optimisation = Field(default=Optimisation(), description="How it is pretrained.")
 
 
 class ClipBackbone(Config):

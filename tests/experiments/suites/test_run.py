@@ -161,6 +161,7 @@ def test_the_plan_says_what_would_be_done(root: Path, tmp_path: Path) -> None:
         ({"budget": 3}, "method 'task-arithmetic' tries 2 settings, the budget is 3"),
         ({"unseen": ["none"]}, "unseen names 'none', which is no task"),
         ({"unseen": ["more", "sides"]}, "at least two tasks must be left"),
+        ({"backbone": {"type": "vit", "hidden": 16, "heads": 3}}, "hidden is 16, which 3 heads cannot share"),
         ({"preference": {"method": "ties", "task": "sides"}}, "'ties' is no learned method"),
         ({"preference": {"method": "tara-a", "task": "sides", "weights": [0.5, 1.5]}}, "less than or equal to 1"),
         ({"preference": {"method": "tara-a", "task": "sides", "weights": []}}, "at least 1 item"),
