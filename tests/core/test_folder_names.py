@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdelta.core.folder_names import MAX_NAME, first_repeated, plain_label, plain_name
+from prefdelta.core.folder_names import MAX_NAME, plain_label, plain_name, refuse_repeated
 
 
 @pytest.mark.parametrize("name", ["a", "Qwen3-8B", "x.y_z-1", "7", "a" * MAX_NAME, "console", "com10"])
@@ -47,5 +47,8 @@ def test_long_texts_that_end_differently_make_different_names() -> None:
 
 
 def test_names_that_differ_only_in_case_count_as_one() -> None:
-    assert first_repeated(["a", "b", "A"]) == ("a", "A")
-    assert first_repeated(["a", "b"]) is None
+    with pytest.raises(ValueError, match="task names 'a' and 'A' differ only in case"):
+        refuse_repeated("task", ["a", "b", "A"])
+    with pytest.raises(ValueError, match="task name 'b' is used twice"):
+        refuse_repeated("task", ["a", "b", "b"])
+    refuse_repeated("task", ["a", "b"])

@@ -62,25 +62,18 @@ def plain_label(text: str) -> str:
     return f"x-{label}" if _is_device(label) else label
 
 
-def first_repeated(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first two names that are the same but for case, if there are any."""
-    seen: dict[str, str] = {}
-    for name in names:
-        if name.casefold() in seen:
-            return seen[name.casefold()], name
-        seen[name.casefold()] = name
-    return None
-
-
 def refuse_repeated(kind: str, names: Iterable[str]) -> None:
     """Raise ValueError if two names are the same, or are the same but for case."""
-    repeated = first_repeated(names)
-    if repeated is None:
-        return
-    first, second = repeated
-    if first == second:
-        raise ValueError(f"{kind} name {first!r} is used twice; names must differ")
-    raise ValueError(f"{kind} names {first!r} and {second!r} differ only in case; some file systems take them for one")
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.get(name.casefold())
+        if first == name:
+            raise ValueError(f"{kind} name {name!r} is used twice; names must differ")
+        if first is not None:
+            raise ValueError(
+                f"{kind} names {first!r} and {name!r} differ only in case; some file systems take them for one"
+            )
+        seen[name.casefold()] = name
 
 
 def refuse_alike(kind: str, numbers: Iterable[float]) -> None:

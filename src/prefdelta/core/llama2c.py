@@ -7,6 +7,7 @@ a fixed order; its tokenizer file lists a score and a string for each id. Both b
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,15 @@ _SPACE = "\u2581"
 _CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{{ '\\n' if not loop.last }}{% endfor %}"
 )
+
+_TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": _BOS,
+    "eos_token": _EOS,
+    "unk_token": _UNKNOWN,
+    "chat_template": _CHAT_TEMPLATE,
+    "clean_up_tokenization_spaces": False,
+}
 
 Array = npt.NDArray[np.float32]
 
@@ -90,7 +100,7 @@ def convert_llama2c(folder: Path, output: Path, *, overwrite: bool = False) -> N
     with staged_folder(output, inputs=[folder], overwrite=overwrite) as working:
         save_file(_hugging_face(header, tensors), working / "model.safetensors", metadata={"format": "pt"})
         (working / "tokenizer.json").write_text(tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
-        write_json(working / "tokenizer_config.json", _tokenizer_config())
+        write_json(working / "tokenizer_config.json", _TOKENIZER_CONFIG)
         write_json(working / "config.json", _config(header))
         # llama2.c separates texts by <s> alone, so that is what these models write when they have finished.
         write_json(working / "generation_config.json", {"bos_token_id": 1, "eos_token_id": [2, 1]})
@@ -107,15 +117,15 @@ def read_checkpoint(path: Path) -> tuple[Header, dict[str, Array]]:
         raise PrefdeltaError(f"{path} is too short ({len(data)} bytes) to be a llama2.c checkpoint.")
     header = _parse_header(data, path)
     shapes = dict(header.shapes())
-    expected = _HEADER.size + 4 * sum(_count(shape) for shape in shapes.values())
+    expected = _HEADER.size + 4 * sum(map(math.prod, shapes.values()))
     if len(data) != expected:
         what = "truncated" if len(data) < expected else "too long or of another format"
         raise PrefdeltaError(f"{path} is {what}: its header asks for {expected} bytes, it has {len(data)}.")
     tensors: dict[str, Array] = {}
     offset = _HEADER.size
     for name, shape in shapes.items():
-        tensors[name] = np.frombuffer(data, "<f4", _count(shape), offset).reshape(shape)
-        offset += 4 * _count(shape)
+        tensors[name] = np.frombuffer(data, "<f4", math.prod(shape), offset).reshape(shape)
+        offset += 4 * math.prod(shape)
         if not np.isfinite(tensors[name]).all():
             raise PrefdeltaError(f"{path} is damaged: its tensor {name!r} holds NaN or infinity.")
     return header, tensors
@@ -217,13 +227,6 @@ def _parse_header(data: bytes, path: Path) -> Header:
     return header
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for extent in shape:
-        count *= extent  # Python integers: a hostile header cannot overflow
-    return count
-
-
 def _hugging_face(header: Header, tensors: dict[str, Array]) -> dict[str, Array]:
     renamed = {"model.embed_tokens.weight": tensors["embed"], "model.norm.weight": tensors["norm"]}
     if not header.tied:
@@ -274,15 +277,4 @@ def _config(header: Header) -> dict[str, object]:
         "bos_token_id": 1,
         "eos_token_id": 2,
         "torch_dtype": "float32",
-    }
-
-
-def _tokenizer_config() -> dict[str, object]:
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": _BOS,
-        "eos_token": _EOS,
-        "unk_token": _UNKNOWN,
-        "chat_template": _CHAT_TEMPLATE,
-        "clean_up_tokenization_spaces": False,
     }
