@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from lora_fixtures import logits, save_lora
-from prefdelta.adapters import Adapter, MemoryAdapter, write_adapter
+from lora_fixtures import logits, random_update, save_lora
+from prefdelta.adapters import Adapter, AdapterInfo, MemoryAdapter, write_adapter
 from prefdelta.adapters.applied import adapted, applied
+from prefdelta.adapters.storage import Storage
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.merging import merge
@@ -105,6 +106,18 @@ def test_the_average_of_convolutions_is_the_one_of_their_updates(tmp_path: Path)
             module.weight += 0.25 * updates[0][name] + 0.75 * updates[1][name]
         found = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / "m"))(x)
         torch.testing.assert_close(found, reference(x), rtol=1e-4, atol=1e-4)
+
+
+def test_an_embedding_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    info = AdapterInfo(storage={"layer": Storage(embedding=True)})
+    write_adapter(tmp_path / "a", [("layer", random_update(0, (4, 9), 2))], like=info)
+    base = nn.Module()
+    base.add_module("layer", nn.Embedding(12, 4))
+    with (
+        pytest.raises(PrefdeltaError, match=r"adapts 'layer' as \(4, 9\), but this base model has it as \(4, 12\)"),
+        adapted(base, Adapter.open(tmp_path / "a")),
+    ):
+        pass
 
 
 def test_a_model_in_training_is_so_again_after_pefts_own_layers(tmp_path: Path) -> None:

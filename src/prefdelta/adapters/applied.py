@@ -93,7 +93,7 @@ def adapted(
             yield model
     elif not extra and all(carries_branch(module) for module in targets.values()):
         parts = {name: _branch(module, adapter.load(name, torch.float64), scale) for name, module in targets.items()}
-        with branches(model, {name: partial(_same, branch) for name, branch in parts.items()}):
+        with branches(model, {name: partial(Branch, *branch) for name, branch in parts.items()}):
             yield model
     else:
         with _with_peft(model, adapter, scale) as changed:
@@ -207,10 +207,6 @@ def _branch(module: nn.Module, update: LowRank, scale: float) -> Branch:
     return Branch(left, scale * torch.eye(update.rank, dtype=left.dtype, device=left.device), right)
 
 
-def _same(branch: Branch) -> Branch:
-    return branch
-
-
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     training = [(module, module.training) for module in model.modules()]
@@ -258,12 +254,12 @@ def target_modules(base: nn.Module, adapter: LoraAdapter) -> dict[str, nn.Module
 
 
 def _shape(module: nn.Module) -> tuple[int, ...] | None:
-    """(outputs, inputs) of a linear layer; Conv1D keeps its weight the other way round."""
-    if isinstance(module, nn.Linear):
-        return tuple(module.weight.shape)
-    if isinstance(module, Conv1D):
-        return tuple(reversed(module.weight.shape))
-    return None
+    """(outputs, inputs) of a layer that carries a branch; only a linear one keeps its weight this way round."""
+    if not carries_branch(module):
+        return None
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return tuple(weight.shape if isinstance(module, nn.Linear) else weight.shape[::-1])
 
 
 def _may_fold(base: nn.Module, targets: dict[str, nn.Module]) -> bool:
@@ -272,7 +268,8 @@ def _may_fold(base: nn.Module, targets: dict[str, nn.Module]) -> bool:
     return (
         all(parameter.dtype == torch.float32 for _, parameter in parameters)
         and sum(parameter.numel() for parameter in base.parameters()) <= _FOLD_AT_MOST
-        and all(_shape(module) is not None and uses[id(module.weight)] == 1 for module in targets.values())
+        and all(isinstance(module, nn.Linear | Conv1D) for module in targets.values())
+        and all(uses[id(module.weight)] == 1 for module in targets.values())
     )
 
 

@@ -52,8 +52,11 @@ class FactorStack:
     @cached_property
     def factors(self) -> Tensor:
         """f, one per column, ``(R,)``."""
-        widths = torch.tensor([span.stop - span.start for span in self.spans])
-        return torch.tensor(self._factors, dtype=torch.float64).repeat_interleave(widths)
+        return self.spread(torch.tensor(self._factors, dtype=torch.float64))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value per block as one per column, ``(R,)``."""
+        return values.repeat_interleave(torch.tensor([span.stop - span.start for span in self.spans]))
 
     @cached_property
     def dense(self) -> Tensor:

@@ -160,8 +160,7 @@ class Stack(Sequence[LowRank]):
 
     def spread(self, weights: Sequence[float]) -> Tensor:
         """One weight per update as one per column of B, ``(R,)``."""
-        repeats = torch.tensor([span.stop - span.start for span in self.spans])
-        return torch.tensor(list(weights), dtype=torch.float64).repeat_interleave(repeats)
+        return self.outputs.spread(torch.tensor(list(weights), dtype=torch.float64))
 
     def factored(self, X: Tensor, Y: Tensor) -> FactoredUpdate:
         """The update B X Yᵀ A, from X and Y ``(R, k)``, or ``(R,)`` for diagonal ones."""

@@ -150,7 +150,7 @@ def whole_updates(deltas: Sequence[LowRank], options: Options) -> Columns:
     Source: AdaMerging, arXiv 2310.02575, equations 2 and 4.
     """
     stack = Stack.of(deltas)
-    return Columns(stack.B, stack.A, owner=_owners(stack), count=len(stack))
+    return Columns(stack.B, stack.A, owner=stack.outputs.spread(torch.arange(len(stack))), count=len(stack))
 
 
 @implements("tara-b")
@@ -168,7 +168,13 @@ def shared_basis(deltas: Sequence[LowRank], options: Options) -> SharedBasis:
     """
     stack = Stack.of(deltas)
     basis, _ = output_basis(stack)
-    return SharedBasis(basis, stack.A, products=basis.T @ stack.B, owner=_owners(stack), adapters=len(stack))
+    return SharedBasis(
+        basis,
+        stack.A,
+        products=basis.T @ stack.B,
+        owner=stack.outputs.spread(torch.arange(len(stack))),
+        adapters=len(stack),
+    )
 
 
 @implements("gam-task", "gam-module")
@@ -184,8 +190,3 @@ def aligned_cores(deltas: Sequence[LowRank], options: GamOptions) -> AlignedCore
     """
     left, cores, right = aligned_parts(deltas, options)
     return AlignedCores(left, right, cores=cores)
-
-
-def _owners(stack: Stack) -> Tensor:
-    sizes = torch.tensor([span.stop - span.start for span in stack.spans])
-    return torch.arange(len(stack)).repeat_interleave(sizes)
