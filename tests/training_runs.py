@@ -1,8 +1,9 @@
-"""Trainings in a test, and what they leave in their folder."""
+"""Trainings in a test: preference pairs of random answers with a search in them, and what is left in a folder."""
 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from prefdelta.core.records import Example
-from prefdelta.recipe import ModelRef, Training
+from prefdelta.core.records import Example, Pair, Sample, Span, Triple
+from prefdelta.recipe import Lora, ModelRef, Training
 from prefdelta.training import TrainingReport, train_delta
 
 
@@ -48,3 +49,43 @@ def train_here(
     **more: Any,
 ) -> TrainingReport:
     return train_delta(student, examples, training, seed=seed, init_seed=init_seed, folder=folder, **more)
+
+
+def settings(**changes: object) -> Training:
+    """A short training with a visible effect."""
+    lora = {"r": 4, "alpha": 8.0, **changes.pop("lora", {})}  # type: ignore[dict-item]
+    usual = {"batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3, "warmup_ratio": 0.0, "checkpoint_steps": 2}
+    return Training(**{**usual, **changes}, lora=Lora(**lora))  # type: ignore[arg-type]
+
+
+def make_pairs(count: int, seed: int = 0, *, search: bool = True) -> list[Pair]:
+    draw = random.Random(seed)
+    return [
+        Pair(
+            id=str(number),
+            task="words",
+            prompt=({"role": "user", "content": f"{number} {_word(draw)}?"},),
+            chosen=_sample(number, draw, search),
+            rejected=_sample(number, draw, search),
+        )
+        for number in range(count)
+    ]
+
+
+def make_triples(count: int, seed: int = 0) -> list[Triple]:
+    sources, pairs = make_pairs(count, seed + 1), make_pairs(count, seed)
+    return [
+        Triple(pair.id, pair.task, pair.prompt, source.chosen, pair.chosen, pair.rejected)
+        for source, pair in zip(sources, pairs, strict=True)
+    ]
+
+
+def _sample(number: int, draw: random.Random, search: bool) -> Sample:
+    asked = (Span(f"<search>{_word(draw)}</search>"), Span(f"<information>{_word(draw)}</information>", "environment"))
+    finish = "stop" if draw.random() < 0.8 else "length"
+    answer = Span(f"<answer>{_word(draw)}</answer>")
+    return Sample(str(number), (*asked, answer) if search else (answer,), finish, 9)  # type: ignore[arg-type]
+
+
+def _word(draw: random.Random) -> str:
+    return "".join(draw.choice("abcdefgh ") for _ in range(draw.randint(1, 9)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +12,7 @@ from prefdelta.core.records import Pair, Sample, Span
 from prefdelta.core.reference import ModelRef
 from prefdelta.training.data import Response, Row, check_context, make_rows, token_digest
 from tiny import tiny_tokenizer
+from training_runs import make_pairs
 
 TOKENIZER = tiny_tokenizer()
 QUESTION = ({"role": "user", "content": "who?"},)
@@ -82,7 +82,7 @@ def test_digest_tells_sequences_apart() -> None:
     assert len(digests) == 4
 
 
-def test_the_tests_pairs_are_sound(make_pairs: Callable[..., list[Pair]]) -> None:
+def test_the_tests_pairs_are_sound() -> None:
     rows = make_rows(make_pairs(20), TOKENIZER, thinking=False, max_length=512)
     assert len(rows.rows) == 20
 

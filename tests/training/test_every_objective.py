@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,15 +14,11 @@ from prefdelta.core.records import Demonstration, Pair, Triple, read_rows, write
 from prefdelta.recipe import ModelRef
 from prefdelta.training import OBJECTIVES
 from prefdelta.training.objectives import Outcome
-from training_runs import Stopped, flat, metrics, stop, train_here
-
-Make = Callable[..., Any]
+from training_runs import Stopped, flat, make_pairs, make_triples, metrics, settings, stop, train_here
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_an_interrupted_training_ends_with_the_same_bytes(
-    student: ModelRef, make_pairs: Make, make_triples: Make, settings: Make, tmp_path: Path, objective: str
-) -> None:
+def test_an_interrupted_training_ends_with_the_same_bytes(student: ModelRef, tmp_path: Path, objective: str) -> None:
     """Stopped after step 3 of 4, it continues from the checkpoint of step 2; for WRPO with the alpha of step 2."""
 
     triples = len(OBJECTIVES[objective].responses) == 3
@@ -45,7 +39,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
 
 
 def test_an_objective_without_implicit_rewards_logs_none(
-    student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    student: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DPO that keeps its rewards to itself trains the same adapter."""
     dpo = OBJECTIVES.find("dpo")
@@ -61,9 +55,7 @@ def test_an_objective_without_implicit_rewards_logs_none(
         assert ours == {key: value for key, value in theirs.items() if not key.startswith("rewards/")}
 
 
-def test_wrpo_without_the_source_is_dpo_on_the_same_rows_and_reference(
-    student: ModelRef, make_triples: Make, settings: Make, tmp_path: Path
-) -> None:
+def test_wrpo_without_the_source_is_dpo_on_the_same_rows_and_reference(student: ModelRef, tmp_path: Path) -> None:
     """So the control is trained from the same file, and the second training finds the reference of the first."""
     triples, cache = make_triples(6), tmp_path / "cache"
     shared = {"batch_size": 3, "micro_batch_size": 3}
@@ -79,7 +71,7 @@ def test_wrpo_without_the_source_is_dpo_on_the_same_rows_and_reference(
     torch.testing.assert_close(flat(tmp_path / "wrpo"), flat(tmp_path / "dpo"), rtol=0, atol=2e-4)
 
 
-def test_sft_reads_rows_of_every_kind(student: ModelRef, make_triples: Make, settings: Make, tmp_path: Path) -> None:
+def test_sft_reads_rows_of_every_kind(student: ModelRef, tmp_path: Path) -> None:
     triples: list[Triple] = make_triples(6)
     pairs = [Pair(t.id, t.task, t.prompt, t.source, t.rejected) for t in triples]
     demonstrations = [Demonstration(t.id, t.task, t.prompt, t.source) for t in triples]
@@ -94,9 +86,7 @@ def test_sft_reads_rows_of_every_kind(student: ModelRef, make_triples: Make, set
         torch.testing.assert_close(flat(tmp_path / name), flat(tmp_path / "triples"), rtol=0, atol=1e-4)
 
 
-def test_rows_of_the_wrong_kind_are_refused(
-    student: ModelRef, make_pairs: Make, make_triples: Make, settings: Make, tmp_path: Path
-) -> None:
+def test_rows_of_the_wrong_kind_are_refused(student: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(PrefdeltaError, match="'wrpo' learns from triples"):
         train_here(student, make_pairs(3), settings(objective="wrpo"), tmp_path)
     with pytest.raises(PrefdeltaError, match="several kinds"):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,22 +13,17 @@ from prefdelta.core.records import write_rows
 from prefdelta.experiments.run import run_recipe
 from prefdelta.experiments.single.training import train_unit
 from prefdelta.recipe import ModelRef, load_recipe
-from prefdelta.training import train_delta
 from ranks import train_together
-from training_runs import flat, metrics
-
-Make = Callable[..., Any]
+from training_runs import flat, make_pairs, make_triples, metrics, settings, train_here
 
 
-def test_two_processes_give_the_adapter_of_one(
-    student: ModelRef, make_triples: Make, settings: Make, tmp_path: Path
-) -> None:
+def test_two_processes_give_the_adapter_of_one(student: ModelRef, tmp_path: Path) -> None:
     """Nine triples in batches of 4: the last step has a row for one process only. WRPO has all that can go wrong."""
     triples, rows = make_triples(9), tmp_path / "rows.jsonl"
     write_rows(rows, triples)
     training = settings(objective="wrpo", beta=0.5, alpha=0.5, learning_rate=1e-4)
     assert train_together(2, student, rows, training, tmp_path / "two") == [0, 0]
-    train_delta(student, triples, training, seed=3, init_seed=5, folder=tmp_path / "one")
+    train_here(student, triples, training, tmp_path / "one")
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
         path.name for path in (tmp_path / "one").iterdir()
     )
@@ -45,7 +38,7 @@ def test_two_processes_give_the_adapter_of_one(
     assert float((flat(tmp_path / "one")).abs().max()) > 1e-3
 
 
-def test_two_killed_processes_continue(student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path) -> None:
+def test_two_killed_processes_continue(student: ModelRef, tmp_path: Path) -> None:
     """Killed within the checkpoint of step 4, both continue from step 2, each with its own dropout."""
     pairs, rows = make_pairs(10), tmp_path / "rows.jsonl"
     write_rows(rows, pairs)
@@ -68,8 +61,6 @@ def test_two_killed_processes_continue(student: ModelRef, make_pairs: Make, sett
     ],
 )
 def test_a_launcher_that_would_cut_the_base_is_refused_at_the_start(
-    make_pairs: Make,
-    settings: Make,
     small_recipe: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -81,7 +72,7 @@ def test_a_launcher_that_would_cut_the_base_is_refused_at_the_start(
     refused = pytest.raises(PrefdeltaError, match=f"{variable} asks for {name}.*copies the base into each process")
     monkeypatch.setenv(variable, "true")
     with refused:
-        train_delta(student, make_pairs(8), settings(), seed=1, init_seed=1, folder=folder)
+        train_here(student, make_pairs(8), settings(), folder)
     with refused:
         train_unit(missing, student.path, None, None, 0, ())
     with refused:
@@ -89,4 +80,4 @@ def test_a_launcher_that_would_cut_the_base_is_refused_at_the_start(
     assert not folder.exists()
     monkeypatch.setenv(variable, "false")
     with pytest.raises(PrefdeltaError, match="/not/there"):
-        train_delta(student, make_pairs(8), settings(), seed=1, init_seed=1, folder=folder)
+        train_here(student, make_pairs(8), settings(), folder)

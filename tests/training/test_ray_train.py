@@ -6,14 +6,14 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from prefdelta.core.records import Pair, write_rows
+from prefdelta.core.records import write_rows
 from prefdelta.recipe import ModelRef
+from training_runs import make_pairs
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "cluster" / "ray-train.py"
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -22,9 +22,7 @@ LOOPBACK = 'ip link set lo up && exec "$@"'
 
 
 @pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed; `make test-ray` does it in an environment of its own")
-def test_two_processes_of_ray_train_give_the_adapter_of_one(
-    student: ModelRef, make_pairs: Callable[..., list[Pair]], tmp_path: Path
-) -> None:
+def test_two_processes_of_ray_train_give_the_adapter_of_one(student: ModelRef, tmp_path: Path) -> None:
     if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("network namespaces are not allowed here")
     rows = tmp_path / "rows.jsonl"

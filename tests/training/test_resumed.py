@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,14 @@ import torch
 
 from folders import contents
 from prefdelta.core.errors import PrefdeltaError
-from prefdelta.core.records import Pair, write_rows
+from prefdelta.core.records import write_rows
 from prefdelta.recipe import ModelRef, Training
-from prefdelta.training import train_delta
 from prefdelta.training.trainer import DeltaTrainer
-from training_runs import Stopped, metrics, stop, train_here
+from training_runs import Stopped, make_pairs, metrics, settings, stop, train_here
 from whole_runs import forked
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 DRIVER = Path(__file__).with_name("training_driver.py")
-
-MakePairs = Callable[..., list[Pair]]
-Settings = Callable[..., Training]
 
 
 def _drive(student: ModelRef, pairs: Path, training: Training, folder: Path, *, hash_seed: str) -> int:
@@ -42,9 +37,7 @@ def _drive(student: ModelRef, pairs: Path, training: Training, folder: Path, *, 
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
-def test_bytes_depend_on_the_arguments_only(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_bytes_depend_on_the_arguments_only(student: ModelRef, tmp_path: Path) -> None:
     """Not on the process, its hash seed, nor the state of the global generators, which are left as they were."""
     training = settings(lora={"dropout": 0.2})
     pairs = make_pairs(10)
@@ -60,9 +53,7 @@ def test_bytes_depend_on_the_arguments_only(
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
-def test_a_killed_training_ends_with_the_same_bytes(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_killed_training_ends_with_the_same_bytes(student: ModelRef, tmp_path: Path) -> None:
     """Killed while it writes the checkpoint of step 4, it continues from that of step 2."""
     training = settings(lora={"dropout": 0.2}, epochs=2)  # 6 steps, checkpoints every 2; the last batches are small
     pairs = make_pairs(10)
@@ -86,17 +77,13 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert not (folder / "adapter_model.safetensors").exists()
 
     done: list[int] = []
-    train_delta(
-        student, pairs, training, seed=3, init_seed=5, folder=folder, progress=lambda now, total: done.append(now)
-    )
+    train_here(student, pairs, training, folder, progress=lambda now, total: done.append(now))
     assert done == [3, 4, 5, 6]
     train_here(student, pairs, training, tmp_path / "undisturbed")
     assert contents(folder) == contents(tmp_path / "undisturbed")
 
 
-def test_checkpoints_of_another_trainer_are_left_alone(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_checkpoints_of_another_trainer_are_left_alone(student: ModelRef, tmp_path: Path) -> None:
     foreign = tmp_path / "run" / "checkpoints" / "checkpoint-7" / "model.bin"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("days of work")
@@ -114,11 +101,11 @@ def test_checkpoints_of_another_trainer_are_left_alone(
 
 @pytest.mark.parametrize(("dtype", "option"), [("auto", {"beta": 0.5}), ("bfloat16", {})])
 def test_a_checkpoint_of_another_training_is_not_used(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, dtype: str, option: dict[str, float]
+    student: ModelRef, tmp_path: Path, dtype: str, option: dict[str, float]
 ) -> None:
     pairs, folder = make_pairs(10), tmp_path / "out"
     with pytest.raises(Stopped):
-        train_delta(student, pairs, settings(epochs=2), seed=3, init_seed=5, folder=folder, progress=stop)
+        train_here(student, pairs, settings(epochs=2), folder, progress=stop)
     assert (folder / "checkpoints" / "checkpoint-2" / "complete").exists()
     for place in (folder, tmp_path / "fresh"):
         train_here(student.model_copy(update={"dtype": dtype}), pairs, settings(epochs=2, **option), place)
@@ -126,7 +113,7 @@ def test_a_checkpoint_of_another_training_is_not_used(
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_checkpoint_before_stays(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+    student: ModelRef, tmp_path: Path
 ) -> None:
     """A limit on the size of files stands for the full disk: torch reports either as a RuntimeError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -19,12 +19,11 @@ from prefdelta.adapters.applied import Branch, row_branches
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.recipe import ModelRef, Training
 from prefdelta.training import Delta, train_delta, train_together
+from training_runs import make_pairs, make_triples, settings
 from whole_runs import forked
 
-Make = Callable[..., Any]
 
-
-def deltas(make: Make) -> list[Delta]:
+def deltas(make: Callable[..., Any] = make_pairs) -> list[Delta]:
     """Three sets of rows, of 3, 2 and 5 steps in batches of 3."""
     sizes = {"ash": 7, "elm": 4, "oak": 13}
     return [
@@ -45,23 +44,18 @@ def told(line: dict[str, float]) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("changes", "rows"),
     [
-        ({"objective": "dpo", "weight_decay": 0.1, "max_grad_norm": 0.5, "warmup_ratio": 0.3}, "make_pairs"),
-        ({"objective": "orpo", "nll_scope": "full", "gradient_checkpointing": True}, "make_pairs"),
-        ({"objective": "wrpo", "alpha": 0.5}, "make_triples"),
+        ({"objective": "dpo", "weight_decay": 0.1, "max_grad_norm": 0.5, "warmup_ratio": 0.3}, make_pairs),
+        ({"objective": "orpo", "nll_scope": "full", "gradient_checkpointing": True}, make_pairs),
+        ({"objective": "wrpo", "alpha": 0.5}, make_triples),
     ],
     ids=["dpo", "orpo", "wrpo"],
 )
 def test_each_comes_out_as_alone(
-    student: ModelRef,
-    settings: Make,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-    changes: dict[str, Any],
-    rows: str,
+    student: ModelRef, tmp_path: Path, changes: dict[str, Any], rows: Callable[..., Any]
 ) -> None:
     """Weights, log and report, also of those that end before the others."""
     training: Training = settings(**changes, batch_size=3, micro_batch_size=4)
-    members = deltas(request.getfixturevalue(rows))
+    members = deltas(rows)
     cache = tmp_path / "cache"
     reports = train_together(student, members, training, folder=tmp_path / "together", cache=cache)
     if training.objective.name != "orpo":
@@ -88,11 +82,9 @@ def test_each_comes_out_as_alone(
         assert reports[delta.name].warning == report.warning
 
 
-def test_a_killed_training_ends_with_the_same_bytes(
-    student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path
-) -> None:
+def test_a_killed_training_ends_with_the_same_bytes(student: ModelRef, tmp_path: Path) -> None:
     """Killed after step 3 of 5, it continues from the checkpoint of step 2, with which one delta has ended."""
-    members, training = deltas(make_pairs), settings(batch_size=3)
+    members, training = deltas(), settings(batch_size=3)
     steps: list[int] = []
 
     def kill(done: int, total: int) -> None:
@@ -118,16 +110,14 @@ def test_a_killed_training_ends_with_the_same_bytes(
     ],
 )
 def test_modules_that_do_not_see_rows_are_refused(
-    student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path, targets: tuple[str, ...], message: str
+    student: ModelRef, tmp_path: Path, targets: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(PrefdeltaError, match=message):
-        train_together(student, deltas(make_pairs), settings(lora={"targets": targets}), folder=tmp_path)
+        train_together(student, deltas(), settings(lora={"targets": targets}), folder=tmp_path)
 
 
-def test_an_error_says_of_which_delta_it_is(
-    student: ModelRef, make_pairs: Make, settings: Make, tmp_path: Path
-) -> None:
-    members = deltas(make_pairs)
+def test_an_error_says_of_which_delta_it_is(student: ModelRef, tmp_path: Path) -> None:
+    members = deltas()
     with pytest.raises(PrefdeltaError, match=r"^elm: the training has 1 optimiser step \(4 rows"):
         train_together(student, members, settings(warmup_ratio=0.1), folder=tmp_path)
     with pytest.raises(PrefdeltaError, match=r"^(ash|oak): the loss is nan at step 2; lower training\.learning_rate"):

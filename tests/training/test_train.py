@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,33 +16,21 @@ from folders import contents
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import load
 from prefdelta.core.records import Pair
-from prefdelta.recipe import ModelRef, Training
+from prefdelta.recipe import ModelRef
 from prefdelta.training import reference as reference_module
-from prefdelta.training import train_delta
 from prefdelta.training.data import collate, make_rows
 from prefdelta.training.logprobs import token_logprobs
 from tiny import tiny_tokenizer
-from training_runs import flat, metrics, train_here, weights
+from training_runs import flat, make_pairs, metrics, settings, train_here, weights
 
 FILES = ["adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "training.json"]
 
-MakePairs = Callable[..., list[Pair]]
-Settings = Callable[..., Training]
 
-
-def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(student: ModelRef, tmp_path: Path) -> None:
     pairs = make_pairs(10)
     steps: list[tuple[int, int]] = []
-    report = train_delta(
-        student,
-        pairs,
-        settings(),
-        seed=3,
-        init_seed=5,
-        folder=tmp_path / "out",
-        progress=lambda done, total: steps.append((done, total)),
+    report = train_here(
+        student, pairs, settings(), tmp_path / "out", progress=lambda done, total: steps.append((done, total))
     )
     assert sorted(contents(tmp_path / "out")) == FILES
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
@@ -83,9 +70,7 @@ def test_an_adapter_that_peft_loads_and_a_log_that_starts_at_ln_2(
     assert float((after - before).abs().max()) > 1e-3
 
 
-def test_training_prefers_the_chosen(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_training_prefers_the_chosen(student: ModelRef, tmp_path: Path) -> None:
     """Six pairs seen many times are learned: every one of them is ranked right."""
     training = settings(epochs=15, batch_size=6, micro_batch_size=6, learning_rate=3e-3)
     report = train_here(student, make_pairs(6), training, tmp_path)
@@ -95,9 +80,7 @@ def test_training_prefers_the_chosen(
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "sft"])
-def test_micro_batches_change_nothing(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, objective: str
-) -> None:
+def test_micro_batches_change_nothing(student: ModelRef, tmp_path: Path, objective: str) -> None:
     """Also the last, smaller batch: 11 pairs are batches of 8 and 3, in micro-batches of 3, 3, 2 and 3."""
     for micro in (8, 3):
         training = settings(batch_size=8, micro_batch_size=micro, objective=objective)
@@ -111,9 +94,7 @@ def test_micro_batches_change_nothing(
     torch.testing.assert_close(flat(tmp_path / "8"), flat(tmp_path / "3"), rtol=0, atol=2e-4)
 
 
-def test_full_scope_and_gradient_checkpointing_and_dropout_run(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_full_scope_and_gradient_checkpointing_and_dropout_run(student: ModelRef, tmp_path: Path) -> None:
     plain = settings(objective="orpo", nll_scope="full")
     checkpointed = settings(objective="orpo", nll_scope="full", gradient_checkpointing=True)
     dropout = settings(objective="orpo", nll_scope="full", lora={"dropout": 0.3})
@@ -123,9 +104,7 @@ def test_full_scope_and_gradient_checkpointing_and_dropout_run(
     assert float((flat(tmp_path / "plain") - flat(tmp_path / "dropout")).abs().max()) > 1e-4
 
 
-def test_seeds_decide_what_they_should(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_seeds_decide_what_they_should(student: ModelRef, tmp_path: Path) -> None:
     """With no learning to speak of, A is what was drawn: equal for equal ``init_seed`` and other pairs."""
     still = settings(learning_rate=1e-7)
     for name, count, seed, init_seed in (("a", 8, 1, 5), ("b", 12, 2, 5), ("c", 8, 1, 6)):
@@ -138,9 +117,7 @@ def test_seeds_decide_what_they_should(
     assert float((drawn["a"] - drawn["c"]).abs().max()) > 0.01
 
 
-def test_reversed_pairs_start_with_the_opposite_gradient(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_reversed_pairs_start_with_the_opposite_gradient(student: ModelRef, tmp_path: Path) -> None:
     pairs = make_pairs(4)
     reversed_pairs = [Pair(p.id, p.task, p.prompt, chosen=p.rejected, rejected=p.chosen) for p in pairs]
     one_step = settings(learning_rate=1e-4)
@@ -157,7 +134,7 @@ def test_reversed_pairs_start_with_the_opposite_gradient(
 
 
 def test_the_reference_is_computed_once_for_all_seeds(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    student: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, cache = make_pairs(8), tmp_path / "cache"
     train_here(student, pairs, settings(), tmp_path / "first", cache=cache)
@@ -174,9 +151,7 @@ def test_the_reference_is_computed_once_for_all_seeds(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_wrong_reference_is_found_before_the_first_step(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path, dtype: str
-) -> None:
+def test_a_wrong_reference_is_found_before_the_first_step(student: ModelRef, tmp_path: Path, dtype: str) -> None:
     cache, ref = tmp_path / "cache", student.model_copy(update={"dtype": dtype})
     train_here(ref, make_pairs(8), settings(), tmp_path / "out", cache=cache)
     (file,) = cache.iterdir()
@@ -187,15 +162,13 @@ def test_a_wrong_reference_is_found_before_the_first_step(
         train_here(ref, make_pairs(8), settings(), tmp_path / "wrong", cache=cache)
 
 
-def test_a_diverging_loss_stops(student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path) -> None:
+def test_a_diverging_loss_stops(student: ModelRef, tmp_path: Path) -> None:
     hot = settings(learning_rate=1e30, epochs=3)
     with pytest.raises(PrefdeltaError, match=r"the loss is nan at step 2; lower training\.learning_rate"):
         train_here(student, make_pairs(8), hot, tmp_path)
 
 
-def test_a_training_without_effect_is_refused(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_training_without_effect_is_refused(student: ModelRef, tmp_path: Path) -> None:
     """The only step of a training that is all warm-up has learning rate 0: told before weights are loaded."""
     tokenizer_alone = tmp_path / "student"
     tiny_tokenizer().save_pretrained(tokenizer_alone)
@@ -207,7 +180,7 @@ def test_a_training_without_effect_is_refused(
 
 
 def test_held_out_pairs_that_the_student_cannot_read_are_refused_before_the_training(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
+    student: ModelRef, tmp_path: Path
 ) -> None:
     pair, *pairs = make_pairs(9)
     long = dataclasses.replace(pair, prompt=({"role": "user", "content": 2000 * "w"},))
@@ -218,14 +191,9 @@ def test_held_out_pairs_that_the_student_cannot_read_are_refused_before_the_trai
     assert not (tmp_path / "out").exists()
 
 
-def test_a_training_that_barely_moves_the_student_says_so(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_training_that_barely_moves_the_student_says_so(student: ModelRef, tmp_path: Path) -> None:
     still, moved = (
-        train_delta(
-            student, make_pairs(8), settings(learning_rate=rate), folder=tmp_path / str(rate), seed=3, init_seed=5
-        )
-        for rate in (1e-8, 1e-2)
+        train_here(student, make_pairs(8), settings(learning_rate=rate), tmp_path / str(rate)) for rate in (1e-8, 1e-2)
     )
     assert moved.warning is None
     assert still.moved < 1e-3 < moved.moved
@@ -233,13 +201,11 @@ def test_a_training_that_barely_moves_the_student_says_so(
     assert "barely moved the student: 2 steps at 1e-08" in still.warning
 
 
-def test_the_summary_of_a_training(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_the_summary_of_a_training(student: ModelRef, tmp_path: Path) -> None:
     """Loss, accuracy, what was cut and what was left out."""
     pairs = make_pairs(8)
     wordy = dataclasses.replace(pairs[0], prompt=({"role": "user", "content": 200 * "word "},))
-    report = train_delta(student, [wordy, *pairs[1:]], settings(max_length=60), folder=tmp_path, seed=3, init_seed=5)
+    report = train_here(student, [wordy, *pairs[1:]], settings(max_length=60), tmp_path)
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert f"dpo on 7 rows in 2 steps: loss 0.6931 → {log[-1]['loss']:.4g}, accuracy in the last step" in report.summary
     assert report.truncated > 0
@@ -249,14 +215,12 @@ def test_the_summary_of_a_training(
     )
 
 
-def test_a_target_that_is_not_there_is_named(
-    student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_target_that_is_not_there_is_named(student: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(PrefdeltaError, match=r"training.lora.targets.*qq_proj"):
         train_here(student, make_pairs(4), settings(lora={"targets": ("qq_proj",)}), tmp_path)
 
 
-def test_half_precision(student: ModelRef, make_pairs: MakePairs, settings: Settings, tmp_path: Path) -> None:
+def test_half_precision(student: ModelRef, tmp_path: Path) -> None:
     half = student.model_copy(update={"dtype": "bfloat16"})
     report = train_here(half, make_pairs(10), settings(), tmp_path)
     assert report.first["loss"] == pytest.approx(0.6931, abs=0.02)

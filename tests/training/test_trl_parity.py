@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from prefdelta.training.objectives import loss_of
 from prefdelta.training.reference import reference_logprobs
 from prefdelta.training.scoring import Steps, counted_tokens, scores_of
 from tiny import tiny_model, tiny_tokenizer
+from training_runs import make_pairs
 
 datasets = pytest.importorskip("datasets")
 pytest.importorskip("trl")
 
 
 @pytest.fixture(scope="module")
-def rows(make_pairs: Callable[..., Any]) -> tuple[Row, ...]:
+def rows() -> tuple[Row, ...]:
     # TRL masks no observations, so the answers hold none.
     pairs = make_pairs(6, search=False)
     return make_rows(pairs, tiny_tokenizer(), thinking=False, max_length=512).rows
