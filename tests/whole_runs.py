@@ -55,6 +55,18 @@ def forked(work: Callable[[], object]) -> int | None:
     return process.exitcode
 
 
+def command(*words: object) -> int:
+    """The exit code of a command, run in this process."""
+    before, sys.argv = sys.argv, ["prefdelta", *map(str, words)]
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
 def command_started(*words: object, told: Path, largest: int | None = None) -> BaseProcess:
     """A process that does a command, started; ``told`` is the file that becomes its stderr.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from prefdelta.cli import main
+import whole_runs
 from prefdelta.core.progress import Display, terminal
 
 Command = Callable[..., tuple[int, str]]
@@ -29,13 +28,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*given: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["prefdelta", *map(str, given)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        found = capsys.readouterr()
+        code, found = whole_runs.command(*given), capsys.readouterr()
         return code, found.out + found.err
 
     return call

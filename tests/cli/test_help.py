@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from prefdelta.cli import app, main
+from prefdelta.cli import app
 from prefdelta.cli.doctor import FOR, requirements
 from prefdelta.cli.help import REFERENCES, SECTIONS, setting_keys
 from prefdelta.cli.methods import option_lines
 from prefdelta.merging import METHODS
 from prefdelta.merging.guide import CHOOSER, MEASURED, when_to_use
 from prefdelta.merging.learned.methods import LEARNED
+from whole_runs import command
 
 DOCS = Path(__file__).parents[2] / "docs"
 Said = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Said:
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
     """Call the command line; returns exit code and all that it printed."""
 
     def call(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["prefdelta", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out + err
+        code, found = command(*words), capsys.readouterr()
+        return code, found.out + found.err
 
     return call
 

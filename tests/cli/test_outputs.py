@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from prefdelta.cli import main
+import whole_runs
 from prefdelta.core.manifests import seal
 
 Command = Callable[..., tuple[int, str]]
@@ -67,18 +67,9 @@ SECOND = {
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """Call the command line in this process; returns the exit code and what stood on stderr."""
-
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["prefdelta", *map(str, words)])
-        try:
-            main()
-        except SystemExit as ended:
-            return int(ended.code or 0), capsys.readouterr().err
-        return 0, capsys.readouterr().err
-
-    return call
+    return lambda *words: (whole_runs.command(*words), capsys.readouterr().err)
 
 
 @pytest.fixture

@@ -5,32 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from prefdelta.cli import main
 from prefdelta.core.records import Record, read_rows
 from prefdelta.recipe import load_recipe
 from prefdelta.report.viewer import collect, two_runs_view
-from whole_runs import hashes
+from whole_runs import command, hashes
 
 
 def view(*words: object) -> int:
     """The exit code of ``prefdelta view``, run in this process."""
     return command("view", *words)
-
-
-def command(*words: object) -> int:
-    before, sys.argv = sys.argv, ["prefdelta", *map(str, words)]
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def test_a_port_that_is_none_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import linear_dimensions, model_shape
 from prefdelta.experiments.estimate import model_size, training_memory
@@ -18,6 +17,7 @@ from prefdelta.experiments.hours import seconds, stage_hours
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.load import Passed, Sampled, Text, text_of
 from prefdelta.recipe import ModelRef, Prompts, Sampling, Search, Training, load_recipe
+from whole_runs import command
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 GPU = Gpu(memory=80, bandwidth=2, tflops=500, price=2, training=0.5, reading=0.5, writing=0.5, filled=0.5)
@@ -124,13 +124,9 @@ def test_a_gpu_of_ones_own(tmp_path: Path) -> None:
         gpu_named(str(tmp_path / "none.yaml"))
 
 
-def test_the_command_prints_money_and_refuses_what_cannot_be_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_money_and_refuses_what_cannot_be_told(capsys: pytest.CaptureFixture[str]) -> None:
     def told(*words: str) -> str:
-        monkeypatch.setattr("sys.argv", ["prefdelta", "run", *words])
-        with pytest.raises(SystemExit):
-            main()
+        command("run", *words)
         found = capsys.readouterr()
         return " ".join((found.out + found.err).split())
 

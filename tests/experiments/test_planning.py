@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item, Pair, Sample, Span, write_rows
 from prefdelta.experiments.kinds import plan_for
 from prefdelta.recipe import load_recipe
+from whole_runs import command
 
 MICRO = Path(__file__).parents[2] / "recipes" / "micro.yaml"
 VISION = Path(__file__).parents[2] / "recipes" / "suite-vision.yaml"
@@ -118,10 +118,7 @@ def test_a_dry_run_names_the_file_that_is_not_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = [word for one in setting.split(" & ") for word in ("--set", one)]
-    monkeypatch.setattr("sys.argv", ["prefdelta", "run", str(MICRO), "--dry-run", *settings])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
+    assert command("run", MICRO, "--dry-run", *settings) == 2
     told = capsys.readouterr()
     assert re.search(message, " ".join((told.out + told.err).split()))
     assert not list(tmp_path.iterdir())
@@ -140,10 +137,7 @@ def test_a_file_that_leaves_one_test_item_is_told_before_anything_runs(
     made = {"items": "questions: {source: ~/rows.jsonl}", "pairs": "pairs: ~/rows.jsonl"}[kind]
     monkeypatch.setenv("HOME", str(tmp_path))
     setting = f"{D}.benchmarks=[{{name: b, {made}, validation: 2}}]"
-    words = ["run", str(MICRO), "--dry-run", "--set", setting, "--set", "evaluate_weak=false"]
-    monkeypatch.setattr("sys.argv", ["prefdelta", *words])
-    with pytest.raises(SystemExit):
-        main()
+    assert command("run", MICRO, "--dry-run", "--set", setting, "--set", "evaluate_weak=false") == 2
     assert "leaves 1 item (or prompt of pairs) to test on" in " ".join(capsys.readouterr().err.split())
 
 

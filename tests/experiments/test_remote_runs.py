@@ -5,21 +5,19 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from object_stores import FILE, S3, address, half_artifacts, tree
-from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.remote import lease, objects
 from prefdelta.core.remote.objects import Objects
 from prefdelta.core.remote.store import RemoteStore
 from prefdelta.experiments.run import run_recipe
 from prefdelta.recipe import BaseRecipe, Resources, configure_recipe
-from whole_runs import forked
+from whole_runs import command, forked
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +47,6 @@ def local(recipe: BaseRecipe, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(objects, "PAUSES", (0.0, 0.0, 0.0))
     return address(request.param, tmp_path, monkeypatch)
-
-
-def command(*words: object) -> int:
-    """The exit code of a command, run in this process."""
-    before, sys.argv = sys.argv, ["prefdelta", *map(str, words)]
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def die_at(word: str) -> None:

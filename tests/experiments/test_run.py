@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Record, read_rows
 from prefdelta.evaluation.results import Interval, read_recipe_results
 from prefdelta.experiments.run import publish_again, run_recipe
 from prefdelta.merging.tuning.agreement import agreement
 from prefdelta.recipe import configure_recipe, load_recipe
-from whole_runs import hashes, run_apart
+from whole_runs import command, hashes, run_apart
 
 MOMENTS = [
     ("prompts", "publish"),
@@ -42,18 +40,6 @@ MOMENTS = [
     ("geometry", "publish"),
     ("merged", "publish"),
 ]
-
-
-def command(*words: object) -> int:
-    """The exit code of a command, run in this process."""
-    before, sys.argv = sys.argv, ["prefdelta", *map(str, words)]
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def test_a_run_leaves_results_a_report_and_an_adapter(finished: Path) -> None:

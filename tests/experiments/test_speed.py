@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from prefdelta.cli import main
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments import speed
 from prefdelta.experiments.estimate import model_size
@@ -18,6 +17,7 @@ from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.load import Passed, Text
 from prefdelta.experiments.speed import Speed, measure, tokens_per_second, trained_model
 from prefdelta.recipe import ModelRef, load_recipe
+from whole_runs import command
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STUDENT = ModelRef(path="micro:student")
@@ -73,9 +73,7 @@ def test_a_model_that_is_elsewhere_is_named() -> None:
 
 def test_the_command_measures_the_student(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def told(*words: str) -> str:
-        monkeypatch.setattr("sys.argv", ["prefdelta", "run", str(RECIPES / "micro.yaml"), "--measure", *words])
-        with pytest.raises(SystemExit):
-            main()
+        command("run", RECIPES / "micro.yaml", "--measure", *words)
         found = capsys.readouterr()
         return " ".join((found.out + found.err).split())
 

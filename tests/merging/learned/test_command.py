@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from lora_fixtures import save_lora
 from prefdelta.adapters import Adapter
-from prefdelta.cli import main
 from prefdelta.core.models import load
 from prefdelta.core.records import Item, Pair, Sample, Span, write_rows
 from prefdelta.generation.prompts import draw_prompts
@@ -17,6 +15,7 @@ from prefdelta.merging.learned.report import read_report
 from prefdelta.recipe import ModelRef, Prompts
 from prefdelta.report.results import read_results
 from prefdelta.report.viewer import collect
+from whole_runs import command
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefdelta", *words])
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
 def test_learning_from_the_command_line(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     words = ["learn", "a", "b", "--base", "micro:student", "--pairs", "first.jsonl", "--pairs", "second.jsonl"]
     words += ["-o", "out", "--method", "ada-task", "--set", "steps=3", "--set", "preference=[0.75,0.25]"]
-    assert run(monkeypatch, *words) == 0
+    assert command(*words) == 0
     told = capsys.readouterr().out
     assert "ada-task: 2 coefficients, 3 steps" in told
     report = read_report(folder / "out")
@@ -68,11 +58,11 @@ def test_learning_from_the_command_line(folder, monkeypatch, capsys):
 
     # The same again is there already; another file of pairs makes another merge.
     before = (folder / "out" / "manifest.json").stat().st_mtime_ns
-    assert run(monkeypatch, *words) == 0
+    assert command(*words) == 0
     assert (folder / "out" / "manifest.json").stat().st_mtime_ns == before
     words[words.index("second.jsonl")] = "first.jsonl"
-    assert run(monkeypatch, *words) == 2
-    assert run(monkeypatch, *words, "--overwrite") == 0
+    assert command(*words) == 2
+    assert command(*words, "--overwrite") == 0
     again = read_report(folder / "out")
     assert again.tasks[0].first == report.tasks[0].first
     assert again.tasks[1].first != report.tasks[1].first
@@ -91,6 +81,6 @@ def test_mistakes_are_one_sentence(folder, monkeypatch, capsys):
         (["--pairs", "first.jsonl", "--set", "beta=0"], "beta"),
         (["--prompts", "first.jsonl"], "'dpo' learns from pairs"),
     ):
-        assert run(monkeypatch, *words, *more) == 2
+        assert command(*words, *more) == 2
         assert message in capsys.readouterr().err
     assert not (folder / "nothing").exists()
