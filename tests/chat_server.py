@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from serving import Handler, serving
 
 HANG = 3.0  # seconds
 
@@ -44,12 +44,11 @@ def answer(body: dict[str, Any]) -> tuple[str, str]:
     return text, "stop"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Handler):
     state: ChatServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.posted()
         asked = body["messages"][0]["content"]
         seed = body.get("seed")  # judges are asked without one
         word = asked.split()[0]
@@ -64,52 +63,33 @@ class _Handler(BaseHTTPRequestHandler):
             }
         ).encode()
         if self.state.down or word == "NEVER" or (word == "CRASH" and first):
-            self._send(500, b"{}")
+            self.send(500, b"{}")
         elif word == "TOOLONG":
-            self._send(400, b'{"error": {"message": "the prompt is too long"}}')
+            self.send(400, b'{"error": {"message": "the prompt is too long"}}')
         elif word == "FILTER":
-            self._send(400, b'{"error": {"code": "content_filter", "message": "max_tokens of it were filtered"}}')
+            self.send(400, b'{"error": {"code": "content_filter", "message": "max_tokens of it were filtered"}}')
         elif word == "DECLINE":
-            self._send(200, b'{"choices": [{"message": {"content": null, "refusal": "I will not."}}]}')
+            self.send(200, b'{"choices": [{"message": {"content": null, "refusal": "I will not."}}]}')
         elif word == "BUSY" and first:
-            self._send(429, b"{}", {"Retry-After": "0.2"})
+            self.send(429, b"{}", {"Retry-After": "0.2"})
         elif word == "RESET" and first:
             self.close_connection = True
         elif word == "TORN" and first:
-            self._send(200, good[: len(good) // 2])
+            self.send(200, good[: len(good) // 2])
         elif word == "SHORT" and first:
-            self._send(200, good[:-9], {"Content-Length": str(len(good))})
+            self.send(200, good[:-9], {"Content-Length": str(len(good))})
             self.close_connection = True
         elif word == "HANG" and first:
             time.sleep(HANG)
             self.close_connection = True
         else:
-            self._send(200, good)
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the tests' output is not a log."""
+            self.send(200, good)
 
 
 @contextmanager
 def chat_server() -> Iterator[ChatServer]:
     """A server on a free port, in a thread."""
     state = ChatServer()
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serving(type("Stated", (_Handler,), {"state": state})) as address:
+        state.url = f"{address}/v1"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from serving import Handler, serving
 
 _ANSWERS = re.compile(r"<answer_[Am]>\n(.*?)\n</answer_[Am]>.*<answer_[BM]>\n(.*?)\n</answer_[BM]>", re.DOTALL)
 
@@ -36,19 +39,14 @@ class JudgeServer:
 def judge_server() -> Iterator[JudgeServer]:
     """Serve on a free port of this machine for the length of the block."""
     state = JudgeServer()
-    handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Stated", (_Handler,), {"state": state}))
     server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients are killed here
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield state
-    finally:
-        state.closing.set()
-        server.shutdown()
-        server.server_close()
+    with serving(server) as address:
+        state.url = f"{address}/v1"
+        try:
+            yield state
+        finally:
+            state.closing.set()
 
 
 TROUBLES = (
@@ -72,12 +70,8 @@ TROUBLES = (
 )
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     state: JudgeServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"]))
@@ -116,21 +110,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         if trouble == "CRASH" or (trouble == "ONCE" and seen == 1):
-            self._send(500, b"<html>internal error</html>")
+            self.send(500, b"<html>internal error</html>")
         elif trouble == "BUSY":
-            self._send(429, b'{"error": "slow down"}', {"Retry-After": "0"})
+            self.send(429, b'{"error": "slow down"}', {"Retry-After": "0"})
         elif trouble == "TOOLONG":
-            self._send(400, b'{"error": {"message": "maximum context length exceeded"}}')
+            self.send(400, b'{"error": {"message": "maximum context length exceeded"}}')
         elif trouble == "FORBIDDEN":
-            self._send(401, b'{"error": {"message": "bad key"}}')
+            self.send(401, b'{"error": {"message": "bad key"}}')
         elif trouble == "GARBAGE":
-            self._send(200, b"<html>\xff\xfe a proxy says hello</html>")
+            self.send(200, b"<html>\xff\xfe a proxy says hello</html>")
         elif trouble == "EMPTYBODY":
-            self._send(200, b"")
+            self.send(200, b"")
         elif trouble == "NOCHOICES":
-            self._send(200, b'{"choices": []}')
+            self.send(200, b'{"choices": []}')
         else:
-            self._send(200, json.dumps(self._completion(body, prompt, trouble)).encode())
+            self.send(200, json.dumps(self._completion(body, prompt, trouble)).encode())
 
     def _completion(self, body: dict[str, Any], prompt: str, trouble: str) -> dict[str, Any]:
         found = _ANSWERS.search(prompt)
@@ -141,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
         if body.get("logprobs"):
             share = 0.5 + 0.4 * (first > second) - 0.4 * (second > first)
-            likely = [{"token": name, "logprob": _log(value)} for name, value in (("m", share), ("M", 1 - share))]
+            likely = [{"token": name, "logprob": math.log(value)} for name, value in (("m", share), ("M", 1 - share))]
             text = "m" if share >= 0.5 else "M"
             token = {"token": text, "logprob": likely[text == "M"]["logprob"], "top_logprobs": likely}
             choice["logprobs"] = {"content": [token]}
@@ -157,17 +151,3 @@ class _Handler(BaseHTTPRequestHandler):
             text = f"\ud83d, {text}"
         choice["message"] = {"role": "assistant", "content": text}
         return {"choices": [choice], "usage": {"completion_tokens": len((text or "").split())}}
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-def _log(value: float) -> float:
-    import math
-
-    return math.log(value)

@@ -82,6 +82,13 @@ def save_lora(base: nn.Module, folder: Path, seed: int, *, size: float = 0.3, **
     return dense_updates(model)
 
 
+def write_lora(folder: Path, base: nn.Module, *, rank: int = 3, size: float = 0.3, seed: int = 0) -> Path:
+    """A random LoRA on all linear layers of ``base``."""
+    config = {"r": rank, "lora_alpha": 2 * rank, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    save_lora(base, folder, seed, size=size, **config)
+    return folder
+
+
 def dense_updates(model: PeftModel) -> dict[str, Tensor]:
     """PEFT's dense update of each module, shaped as the module's weight is."""
     return {

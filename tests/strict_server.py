@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from serving import Handler, serving
 
 Refuses = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -17,28 +17,16 @@ def strict_server(refuses: Refuses, status: int = 400) -> Iterator[tuple[str, li
     """A server that answers ``[[A>B]]`` unless ``refuses`` gives the body of a refusal; its URL and what it got."""
     bodies: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Strict(Handler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.posted()
             bodies.append(body)
             refused = refuses(body)
             good = {"choices": [{"message": {"content": "[[A>B]]"}, "finish_reason": "stop"}]}
-            payload = json.dumps(refused or good).encode()
-            self.send_response(status if refused else 200)
-            self.send_header("Content-Length", str(len(payload)))
-            self.end_headers()
-            self.wfile.write(payload)
+            self.send(status if refused else 200, json.dumps(refused or good).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1", bodies
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Strict) as address:
+        yield f"{address}/v1", bodies
 
 
 def reasoning_model(body: dict[str, Any]) -> dict[str, Any] | None:

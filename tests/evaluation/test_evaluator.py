@@ -11,8 +11,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from lora_fixtures import write_lora
 from prefdelta.adapters.applied import applied
 from prefdelta.agent import Environment
 from prefdelta.agent.retrieval import Bm25Index
@@ -37,18 +38,6 @@ ITEMS = {
 
 def loaded(dtype: torch.dtype = torch.float32) -> LoadedModel:
     return LoadedModel(tiny_model().to(dtype), tiny_tokenizer(), thinking=False)
-
-
-def write_lora(folder: Path, base: PreTrainedModel, *, rank: int = 3, size: float = 0.3, seed: int = 0) -> Path:
-    """An adapter as PEFT saves it, with random factors."""
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    get_peft_model(base, config).save_pretrained(folder)
-    base.peft_config = {}
-    weights = folder / "adapter_model.safetensors"
-    generator = torch.Generator().manual_seed(seed)
-    drawn = {name: size * torch.randn(t.shape, generator=generator) for name, t in load_file(weights).items()}
-    save_file(drawn, weights)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import json
 import random
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
 
+from lora_fixtures import write_lora
 from prefdelta.adapters.applied import applied
 from prefdelta.core.chat import prompt_ids
 from prefdelta.core.errors import PrefdeltaError
@@ -25,22 +25,12 @@ from prefdelta.evaluation.served import ServedBackend, _is_larger
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import Request
 from prefdelta.recipe import Sampling, Server
+from serving import Handler, serving
 from tiny import tiny_model, tiny_tokenizer
 
 SAMPLING = Sampling(temperature=0, max_new_tokens=6, batch_size=4)
 ITEMS = {"sums": [Item(f"s{n}", "sums", ({"role": "user", "content": f"{n}+1?"},), (str(n + 1),)) for n in range(12)]}
 SCORERS = {"sums": "exact-match"}
-
-
-def write_lora(folder: Path, size: float) -> Path:
-    base = tiny_model()
-    config = LoraConfig(r=3, lora_alpha=6, target_modules="all-linear", task_type="CAUSAL_LM")
-    get_peft_model(base, config).save_pretrained(folder)
-    generator = torch.Generator().manual_seed(0)
-    weights = folder / "adapter_model.safetensors"
-    drawn = {name: size * torch.randn(t.shape, generator=generator) for name, t in load_file(weights).items()}
-    save_file(drawn, weights)
-    return folder
 
 
 class AdapterServer(ThreadingHTTPServer):
@@ -82,66 +72,54 @@ class AdapterServer(ThreadingHTTPServer):
         }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: AdapterServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.posted()
         known = body["model"] in self.server.adapters
         payload = json.dumps(self.server.answer(body) if known else {"error": {"message": "no such model"}}).encode()
-        self.send_response(200 if known else 404)
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.send(200 if known else 404, payload)
 
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_lora(tmp_path_factory.mktemp("lora") / "a", 0.3)
+    return write_lora(tmp_path_factory.mktemp("lora") / "a", tiny_model())
 
 
-def started(adapters: dict[str, Path | None], **options: Any) -> AdapterServer:
+@contextmanager
+def running(adapters: dict[str, Path | None], **options: Any) -> Iterator[ServedBackend]:
     server = AdapterServer(adapters, **options)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+    with serving(server):
+        yield ServedBackend(server.reference)
 
 
 @pytest.fixture
-def server(adapter: Path) -> Iterator[AdapterServer]:
-    running = started({"base": None, "a": adapter, "ignored": None})
-    yield running
-    running.shutdown()
-    running.server_close()
+def served(adapter: Path) -> Iterator[Evaluator]:
+    with running({"base": None, "a": adapter, "ignored": None}) as backend:
+        yield Evaluator(backend)
 
 
-def test_served_adapters_answer_as_local_ones(server: AdapterServer, adapter: Path) -> None:
+def test_served_adapters_answer_as_local_ones(served: Evaluator, adapter: Path) -> None:
     local = Evaluator(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False))
-    served = Evaluator(ServedBackend(server.reference))
     for name, folder in ((None, None), ("a", adapter)):
         ours = served.evaluate(name, 1.0, ITEMS, SCORERS, SAMPLING)
         assert ours == local.evaluate(folder, 1.0, ITEMS, SCORERS, SAMPLING)
     assert ours != local.evaluate(None, 1.0, ITEMS, SCORERS, SAMPLING)
 
 
-def test_an_adapter_that_the_server_ignores_is_found_out(server: AdapterServer) -> None:
+def test_an_adapter_that_the_server_ignores_is_found_out(served: Evaluator) -> None:
     with pytest.raises(PrefdeltaError, match="not applied"):
-        Evaluator(ServedBackend(server.reference)).evaluate("ignored", 1.0, ITEMS, SCORERS, SAMPLING)
+        served.evaluate("ignored", 1.0, ITEMS, SCORERS, SAMPLING)
 
 
 @pytest.mark.parametrize("noise", [1e-6, 3e-4, 0.05])
 def test_an_ignored_adapter_is_found_out_though_the_server_rounds(adapter: Path, noise: float) -> None:
     """A batching server gives the same model other log-probabilities each time; that is not an adapter's effect."""
-    running = started({"base": None, "a": adapter, "ignored": None}, noise=noise)
-    try:
+    with running({"base": None, "a": adapter, "ignored": None}, noise=noise) as backend:
         with pytest.raises(PrefdeltaError, match="not applied"):
-            Evaluator(ServedBackend(running.reference)).evaluate("ignored", 1.0, ITEMS, SCORERS, SAMPLING)
-        assert Evaluator(ServedBackend(running.reference)).evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)
-    finally:
-        running.shutdown()
-        running.server_close()
+            Evaluator(backend).evaluate("ignored", 1.0, ITEMS, SCORERS, SAMPLING)
+        assert Evaluator(backend).evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -156,23 +134,20 @@ def test_rounding_is_told_from_an_effect(seed: int) -> None:
 
 
 def test_a_server_without_log_probabilities_is_warned_of(adapter: Path) -> None:
-    running = started({"base": None, "a": adapter}, logprobs=False)
-    try:
-        with pytest.warns(UserWarning, match="is not checked"):
-            Evaluator(ServedBackend(running.reference)).evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)
-    finally:
-        running.shutdown()
-        running.server_close()
+    with (
+        running({"base": None, "a": adapter}, logprobs=False) as backend,
+        pytest.warns(UserWarning, match="is not checked"),
+    ):
+        Evaluator(backend).evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)
 
 
-def test_what_a_server_cannot_do_is_told(server: AdapterServer, adapter: Path) -> None:
-    evaluator = Evaluator(ServedBackend(server.reference))
+def test_what_a_server_cannot_do_is_told(served: Evaluator, adapter: Path) -> None:
     with pytest.raises(PrefdeltaError, match="knows adapters by name"):
-        evaluator.evaluate(adapter, 1.0, ITEMS, SCORERS, SAMPLING)
+        served.evaluate(adapter, 1.0, ITEMS, SCORERS, SAMPLING)
     with pytest.raises(PrefdeltaError, match="as it is"):
-        evaluator.evaluate("a", 2.0, ITEMS, SCORERS, SAMPLING)
+        served.evaluate("a", 2.0, ITEMS, SCORERS, SAMPLING)
     with pytest.raises(PrefdeltaError, match="does not know"):
-        evaluator.evaluate("unknown", 1.0, ITEMS, SCORERS, SAMPLING)
+        served.evaluate("unknown", 1.0, ITEMS, SCORERS, SAMPLING)
     local = Evaluator(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False))
     with pytest.raises(PrefdeltaError, match="give the folder"):
         local.evaluate("a", 1.0, ITEMS, SCORERS, SAMPLING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from folders import contents
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item, Sample, Span, read_rows, write_rows
-from prefdelta.core.shard import Shard
+from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import Request
 from prefdelta.generation.responses import import_responses, sample_responses
@@ -51,6 +51,14 @@ def sampler() -> TransformersSampler:
     return TransformersSampler(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False), SAMPLING)
 
 
+@pytest.fixture(scope="module")
+def whole(sampler: TransformersSampler, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What is left of a sampling that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    sample_responses(ITEMS, sampler, folder, seed=3)
+    return contents(folder)
+
+
 def test_responses_are_in_the_order_of_the_items(sampler: TransformersSampler, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     sample_responses(ITEMS, sampler, tmp_path, seed=3, progress=lambda done, total: seen.append((done, total)))
@@ -61,18 +69,16 @@ def test_responses_are_in_the_order_of_the_items(sampler: TransformersSampler, t
 
 
 @pytest.mark.parametrize("groups", [0, 1, 2])
-def test_a_killed_run_ends_with_the_same_bytes(sampler: TransformersSampler, tmp_path: Path, groups: int) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    sample_responses(ITEMS, sampler, whole, seed=3)
+def test_a_killed_run_ends_with_the_same_bytes(
+    sampler: TransformersSampler, whole: dict[str, bytes], tmp_path: Path, groups: int
+) -> None:
     with pytest.raises(Killed):
-        sample_responses(ITEMS, Mortal(sampler, groups), broken, seed=3)
-    log = broken / "answers.kept-rows"
+        sample_responses(ITEMS, Mortal(sampler, groups), tmp_path, seed=3)
+    log = tmp_path / "answers.kept-rows"
     assert (len(log.read_text().splitlines()) if groups else 0) == 12 * groups
     rest = Mortal(sampler, 3 - groups)  # would die if a finished group were sampled again
-    sample_responses(ITEMS, rest, broken, seed=3)
-    assert contents(broken) == contents(whole)
+    sample_responses(ITEMS, rest, tmp_path, seed=3)
+    assert contents(tmp_path) == whole
 
 
 @pytest.mark.parametrize("degree", [0, 1])
@@ -81,57 +87,46 @@ def test_joined_shards_are_the_whole(tmp_path: Path, degree: int, count: int) ->
     """Thirty questions are three groups of twelve: the last of five shards that hold any is the fifth."""
     sampling = SAMPLING.model_copy(update={"temperature": degree})
     sampler = TransformersSampler(LoadedModel(tiny_model(), tiny_tokenizer(), thinking=False), sampling)
-    folders = [tmp_path / name for name in ("whole", *map(str, range(count)))]
-    for folder in folders:
-        folder.mkdir()
-    whole, *shards = folders
-    sample_responses(ITEMS, sampler, whole, seed=3)
-    for number, folder in enumerate(shards):
-        sample_responses(ITEMS, sampler, folder, seed=3, shard=Shard(number, count))
-    parts = [contents(folder) for folder in shards]
-    assert {name: b"".join(part[name] for part in parts) for name in parts[0]} == contents(whole)
-    assert all(part.keys() == parts[0].keys() for part in parts)
-    assert [len(read_rows(folder / "responses.jsonl", Sample)) for folder in shards] == {
-        2: [12, 18],
-        3: [12, 12, 6],
-        5: [0, 12, 0, 12, 6],
-    }[count]
+    made = []
+    for shard in (WHOLE, *(Shard(number, count) for number in range(count))):
+        (folder := tmp_path / f"{shard.number} of {shard.count}").mkdir()
+        sample_responses(ITEMS, sampler, folder, seed=3, shard=shard)
+        made.append(contents(folder)["responses.jsonl"])
+    whole, *parts = made
+    assert b"".join(parts) == whole
+    assert [part.count(b"\n") for part in parts] == {2: [12, 18], 3: [12, 12, 6], 5: [0, 12, 0, 12, 6]}[count]
 
 
-def test_the_seed_changes_answers(sampler: TransformersSampler, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        (tmp_path / str(seed)).mkdir()
-        sample_responses(ITEMS, sampler, tmp_path / str(seed), seed=seed)
-    assert contents(tmp_path / "0") != contents(tmp_path / "1")
+def test_the_seed_changes_answers(sampler: TransformersSampler, whole: dict[str, bytes], tmp_path: Path) -> None:
+    sample_responses(ITEMS, sampler, tmp_path, seed=1)
+    assert contents(tmp_path) != whole
 
 
-@pytest.mark.parametrize("cut", [1, 100, 700])
-def test_a_line_torn_by_a_kill_is_sampled_again(sampler: TransformersSampler, tmp_path: Path, cut: int) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    sample_responses(ITEMS, sampler, whole, seed=3)
-    with pytest.raises(Killed):
-        sample_responses(ITEMS, Mortal(sampler, 2), broken, seed=3)
-    log = broken / "answers.kept-rows"
-    log.write_bytes(log.read_bytes()[:-cut])
-    sample_responses(ITEMS, Mortal(sampler, 2), broken, seed=3)  # the torn group and the last one
-    assert contents(broken) == contents(whole)
+def torn(log: bytearray, cut: int) -> None:
+    del log[-cut:]
 
 
-@pytest.mark.parametrize("place", [0, 40, 3000, -2, -1])
-def test_a_damaged_line_of_the_log_is_sampled_again(sampler: TransformersSampler, tmp_path: Path, place: int) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir()
-    broken.mkdir()
-    sample_responses(ITEMS, sampler, whole, seed=3)
-    with pytest.raises(Killed):
-        sample_responses(ITEMS, Mortal(sampler, 2), broken, seed=3)
-    log = bytearray((broken / "answers.kept-rows").read_bytes())
+def flipped(log: bytearray, place: int) -> None:
     log[place] ^= 1
-    (broken / "answers.kept-rows").write_bytes(log)
-    sample_responses(ITEMS, sampler, broken, seed=3)
-    assert contents(broken) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("harm", "place"), [(torn, 1), (torn, 100), (torn, 700), *((flipped, place) for place in (0, 40, 3000, -2, -1))]
+)
+def test_what_is_damaged_in_the_log_is_sampled_again(
+    sampler: TransformersSampler,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    harm: Callable[[bytearray, int], None],
+    place: int,
+) -> None:
+    with pytest.raises(Killed):
+        sample_responses(ITEMS, Mortal(sampler, 2), tmp_path, seed=3)
+    log = bytearray((tmp_path / "answers.kept-rows").read_bytes())
+    harm(log, place)
+    (tmp_path / "answers.kept-rows").write_bytes(log)
+    sample_responses(ITEMS, Mortal(sampler, 2), tmp_path, seed=3)  # the damaged group and the last one
+    assert contents(tmp_path) == whole
 
 
 def test_what_another_backend_or_seed_answered_is_not_taken(sampler: TransformersSampler, tmp_path: Path) -> None:

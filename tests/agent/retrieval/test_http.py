@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from prefdelta.agent.retrieval.http import HttpRetriever
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Document
 from prefdelta.recipe import Search
+from serving import Handler, serving
 
 CORPUS = [Document(f"d{n}", f"text {n} common", title=f"Title {n}") for n in range(9)]
 QUERIES = ["text 3", "common", "", "nothing"]
@@ -44,11 +44,12 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
+    protocol_version = "HTTP/1.0"  # where no length is sent
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.posted()
         self.server.asked.append(body)
         self.server.paths.append(self.path)
         if self.server.failures:
@@ -74,19 +75,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(self.server.pause)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @contextmanager
 def running() -> Iterator[Server]:
     server = Server()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
