@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -63,3 +66,19 @@ def test_a_damaged_file_is_computed_anew(rows: tuple[Row, ...], tmp_path: Path, 
         file.write_bytes(damaged)
         assert torch.equal(reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f"), values)
         assert file.read_bytes() == written
+
+
+def test_two_trainings_may_write_the_same_file_at_once(
+    rows: tuple[Row, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads stand for two machines, on which processes can have one number: both have written, then both move."""
+    both, replace = Barrier(2, timeout=60), os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: (both.wait(), replace(*paths)))
+
+    def score(_: int) -> torch.Tensor:
+        return reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(score, range(2))
+    assert torch.equal(one, other)
+    assert len(list(tmp_path.iterdir())) == 1

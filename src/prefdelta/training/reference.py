@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -133,8 +134,9 @@ def _read(file: Path, count: int) -> Tensor | None:
 
 def _write(file: Path, values: Tensor) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Trainings of several adapters may share the folder: the name is the content's, the last writer wins.
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    # Trainings of several adapters, also on several machines, may share the folder: the name is the content's, the
+    # last writer wins.
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_bytes(save({"logps": values, "sha256": _checksum(values)}))
         os.replace(temporary, file)
