@@ -12,7 +12,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.models import LoadedModel, context_of
 from prefdelta.core.records import Sample, Span
 from prefdelta.generation.decoding import Randomness, decode_batch
-from prefdelta.generation.dialogue import Dialogue
+from prefdelta.generation.dialogue import Dialogue, react, turn_limit
 from prefdelta.generation.request import GROUP_BATCHES, Request
 from prefdelta.generation.turn_end import TurnEnd
 from prefdelta.recipe import Sampling
@@ -23,7 +23,6 @@ class _Conversation(Dialogue):
     """An answer in the making. ``ids`` is all that the model has read and written."""
 
     ids: list[int]
-    seed: int
 
 
 class TransformersSampler:
@@ -47,7 +46,7 @@ class TransformersSampler:
         self._environment = environment
         search = environment.settings if environment is not None else None
         self._searches = search.max_turns if search is not None else 0
-        self._turn = min(sampling.max_new_tokens, (search and search.turn_tokens) or sampling.max_new_tokens)
+        self._turn = turn_limit(sampling, environment)
         stops = stop_ids(loaded.tokenizer, loaded.model.generation_config)
         closings = environment.protocol.closings if environment else ()
         self._over = TurnEnd(loaded.tokenizer, stops, closings, end_of_turn_ids(loaded.tokenizer))
@@ -88,13 +87,9 @@ class TransformersSampler:
             active = [conversation for conversation in conversations if conversation.finish is None]
             for batch in self._batches(active):
                 self._write(batch, turn)
-            going_on = [conversation for conversation in active if conversation.finish is None]
-            if turn == self._searches:
-                for conversation in going_on:
-                    conversation.finish = "stop" if conversation.ended else "length"
-            elif going_on:
+            if going_on := [conversation for conversation in active if conversation.finish is None]:
                 self._react(going_on)
-        return [self._closed(request, done) for request, done in zip(requests, conversations, strict=True)]
+        return [conversation.sample(self._loaded.thinking) for conversation in conversations]
 
     def _opened(self, requests: Sequence[Request]) -> list[_Conversation]:
         messages = [request.item.messages for request in requests]
@@ -105,7 +100,7 @@ class TransformersSampler:
                     f"the question {request.item.id!r} has {len(ids)} tokens, and the model reads at most "
                     f"{self._room}; leave it out."
                 )
-        return [_Conversation(ids, request.seed) for request, ids in zip(requests, prompts, strict=True)]
+        return [_Conversation(request=request, ids=ids) for request, ids in zip(requests, prompts, strict=True)]
 
     def _batches(self, conversations: Sequence[_Conversation]) -> Iterator[list[_Conversation]]:
         ordered = sorted(conversations, key=lambda conversation: len(conversation.ids))  # stable
@@ -118,7 +113,8 @@ class TransformersSampler:
         read = [entry.ids[-self._window :] if self._window else entry.ids for entry in batch]
         budgets = [min(self._turn, self._room - len(ids)) for ids in read]
         uniforms = [
-            self._randomness.uniforms(entry.seed, turn, budget) for entry, budget in zip(batch, budgets, strict=True)
+            self._randomness.uniforms(entry.request.seed, turn, budget)
+            for entry, budget in zip(batch, budgets, strict=True)
         ]
         turns = decode_batch(self._loaded.model, read, uniforms, budgets, self._over, self._sampling)
         for entry, written in zip(batch, turns, strict=True):
@@ -129,21 +125,11 @@ class TransformersSampler:
             entry.ids += said
             if said:
                 entry.spans.append(Span(text))
-            entry.hear(text, self._environment)
+            entry.hear(text, self._environment, last=turn == self._searches)
 
     def _react(self, going_on: Sequence[_Conversation]) -> None:
-        """Show what was searched for, or correct a turn that asked for nothing."""
-        assert self._environment is not None
-        reactions = self._environment.reactions([entry.action for entry in going_on], self._loaded.tokenizer)
-        for entry, shown in zip(going_on, reactions, strict=True):
-            span = Span(shown, "environment")
-            entry.ids += span_ids(self._loaded.tokenizer, span)
-            entry.spans.append(span)
+        react(going_on, self._environment, self._loaded.tokenizer)
+        for entry in going_on:
+            entry.ids += span_ids(self._loaded.tokenizer, entry.spans[-1])
             if len(entry.ids) >= self._room and self._window is None:
                 entry.finish = "length"
-
-    def _closed(self, request: Request, done: _Conversation) -> Sample:
-        assert done.finish is not None
-        return Sample(
-            request.item.id, tuple(done.spans), done.finish, done.tokens, self._loaded.thinking, request.index
-        )

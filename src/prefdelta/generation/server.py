@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -13,7 +12,7 @@ from prefdelta.agent import Environment
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.records import Message, Sample, Span
 from prefdelta.generation.completion import Completion, Refusal, Reply
-from prefdelta.generation.dialogue import Dialogue
+from prefdelta.generation.dialogue import Dialogue, react, turn_limit
 from prefdelta.generation.fields import RequestFields
 from prefdelta.generation.request import Request
 from prefdelta.recipe import Sampling
@@ -43,13 +42,6 @@ class Writer(Protocol):
     def replies(self, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Reply]]:
         """Places and replies, as they arrive."""
         ...
-
-
-@dataclass
-class _Asked(Dialogue):
-    """An answer in the making, and the request that it answers."""
-
-    request: Request
 
 
 class RemoteSampler:
@@ -131,7 +123,7 @@ class RemoteSampler:
         trouble: list[tuple[str, str]] = []
         try:
             for start in range(0, len(todo), size):
-                dialogues = {place: _Asked(requests[place]) for place in todo[start : start + size]}
+                dialogues = {place: Dialogue(request=requests[place]) for place in todo[start : start + size]}
                 yield from self._conversed(dialogues, trouble, declined)
         finally:
             for told in (
@@ -165,7 +157,7 @@ class RemoteSampler:
         return self._dialect == "vllm" and reason.startswith("http 4") and any(name in reason for name in ours)
 
     def _conversed(
-        self, dialogues: Mapping[int, _Asked], trouble: list[tuple[str, str]], declined: Declined | None
+        self, dialogues: Mapping[int, Dialogue], trouble: list[tuple[str, str]], declined: Declined | None
     ) -> Iterator[list[tuple[int, Sample]]]:
         active = dict(dialogues)
         for turn in range(self._rounds + 1):
@@ -182,19 +174,16 @@ class RemoteSampler:
                     self.refused[reply.kind] += 1
                     trouble.append((dialogue.request.item.id, reply.reason))
                     continue
-                self._take(dialogue, reply)
-                if dialogue.finish is None and turn == self._rounds:
-                    dialogue.finish = "stop" if dialogue.ended else "length"
+                self._take(dialogue, reply, last=turn == self._rounds)
                 if dialogue.finish is not None:
                     del active[place]
-                    yield [(place, self._closed(dialogue))]
+                    yield [(place, dialogue.sample(self._thinking))]
             if not active:
                 return
-            self._react(list(active.values()))
+            react(list(active.values()), self._environment, self._tokenizer)
 
-    def _body(self, dialogue: _Asked, turn: int) -> dict[str, Any]:
-        sampling, search = self._sampling, self._environment.settings if self._environment else None
-        limit = min(sampling.max_new_tokens, (search and search.turn_tokens) or sampling.max_new_tokens)
+    def _body(self, dialogue: Dialogue, turn: int) -> dict[str, Any]:
+        sampling, limit = self._sampling, turn_limit(self._sampling, self._environment)
         body: dict[str, Any] = {
             "messages": self._messages(dialogue),
             "temperature": sampling.temperature,
@@ -215,7 +204,7 @@ class RemoteSampler:
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
         return body
 
-    def _messages(self, dialogue: _Asked) -> list[Message]:
+    def _messages(self, dialogue: Dialogue) -> list[Message]:
         asked: list[Message] = list(dialogue.request.item.messages)
         if self._dialect == "vllm":
             so_far = "".join(span.text for span in dialogue.spans)
@@ -223,7 +212,7 @@ class RemoteSampler:
         roles = {"model": "assistant", "environment": "user"}
         return [*asked, *({"role": roles[span.source], "content": span.text} for span in dialogue.spans)]
 
-    def _take(self, dialogue: _Asked, reply: Completion) -> None:
+    def _take(self, dialogue: Dialogue, reply: Completion, *, last: bool) -> None:
         """Read a turn; the dialogue stays unfinished if the environment is to react to it."""
         text = reply.text
         if reply.reasoning:
@@ -237,19 +226,7 @@ class RemoteSampler:
             text, dialogue.ended = _with_closing(text, self._environment.protocol.closings)
         if text:
             dialogue.spans.append(Span(text))
-        dialogue.hear(text, self._environment)
-
-    def _react(self, going_on: Sequence[_Asked]) -> None:
-        """Show what was searched for, or correct a turn that asked for nothing."""
-        assert self._environment is not None
-        reactions = self._environment.reactions([entry.action for entry in going_on], self._tokenizer)
-        for entry, shown in zip(going_on, reactions, strict=True):
-            entry.spans.append(Span(shown, "environment"))
-
-    def _closed(self, done: _Asked) -> Sample:
-        assert done.finish is not None
-        request = done.request
-        return Sample(request.item.id, tuple(done.spans), done.finish, done.tokens, self._thinking, request.index)
+        dialogue.hear(text, self._environment, last=last)
 
 
 def _with_closing(text: str, closings: Sequence[str]) -> tuple[str, bool]:
