@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefdelta.core.compression import suffix_of
+from prefdelta.core.compression import DAMAGED, decompressed, suffix_of
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.jsonl import lines_of, parse_json, read_json
 
@@ -47,12 +47,14 @@ def columnar(rows: Iterable[Any], kind: str) -> Iterator[LooseRow]:
 
 
 def _is_lines(path: Path) -> bool:
-    """Whether a file holds one object a line, whatever its name says."""
-    first = next(lines_of(path), (0, b""))[1]
+    """Whether a file holds one object a line, whatever its name says. A list may be one line, however long."""
     try:
-        return isinstance(parse_json(first), dict)
-    except ValueError:
-        return False
+        with decompressed(path) as handle:
+            if not handle.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+                return False
+        return isinstance(parse_json(next(lines_of(path))[1]), dict)
+    except (OSError, ValueError, *DAMAGED):
+        return False  # whoever reads it says what is wrong
 
 
 def _parsed(line: bytes, where: str, place: int, halves: bool) -> LooseRow:
