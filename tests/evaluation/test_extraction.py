@@ -6,8 +6,7 @@ import pytest
 
 from prefdelta.core.records import Sample, Span
 from prefdelta.evaluation.extraction import boxed, complete, last_number, marked_number, stated_number, stated_text
-from prefdelta.evaluation.lm_eval import parsing
-from prefdelta.evaluation.scoring import choice, final_number
+from prefdelta.evaluation.scoring import Score, choice, final_number
 
 
 def written(text: str, finish: str = "stop") -> Sample:
@@ -51,7 +50,7 @@ def written(text: str, finish: str = "stop") -> Sample:
     ],
 )
 def test_a_statement_ends_with_its_sentence_and_the_last_one_counts(text: str, said: str | None) -> None:
-    assert stated_text(text) == parsing.sentence(text) == said
+    assert stated_text(text) == said
 
 
 @pytest.mark.parametrize(
@@ -292,12 +291,31 @@ def test_boxes_may_hold_braces_and_need_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["(A), ", "The answer is ", r"\boxed{", "The answer is (A). ", "<answer>", "1 or ", "#### "]
+    "part", ["(A), ", "The answer is ", r"\boxed{", "The answer is (A). ", "<answer>", "1 or ", "#### ", "\n\n\n", "}{"]
 )
 def test_endless_repetition_is_read_in_bounded_time(part: str) -> None:
     """A model that loops writes thousands of marks; each is looked at once."""
     text = part * 20_000
     choice(written(text), ["A"])
     final_number(written(text), ["1"])
-    parsing.sentence(text)
+    stated_text(text)
     assert len(complete(text)) <= len(text)
+
+
+def test_a_letter_before_endless_blank_lines_is_read_in_bounded_time() -> None:
+    assert choice(written("A" + "\n" * 5000 + "then (B)"), ["B"]).value == 1
+
+
+@pytest.mark.parametrize("number", ["7" * 5000, "1e" + "9" * 5000, "1/" + "3" * 5000])
+def test_a_number_that_repeats_itself_without_end_is_none(number: str) -> None:
+    """Python refuses to read more than 4,300 digits."""
+    assert last_number(number) is None
+    assert final_number(written(f"\\boxed{{{number}}}"), ["7"]) == Score(0.0, number)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("so it is 42", "so it is "), ("it is 4.", "it is "), ("it is (B)", "it is (B)"), ("it is B\n", "it is B\n")],
+)
+def test_the_last_word_of_a_text_that_was_cut_off_may_be_unfinished(text: str, whole: str) -> None:
+    assert complete(text) == whole

@@ -50,6 +50,8 @@ def test_all_rules_must_be_followed_and_cut_answers_follow_none() -> None:
     assert (half.value, half.extra["followed"], half.parsed) == (0, 0.5, "broken")
     assert follows(sample("one two", "length"), both).extra["followed"] == 0
     assert follows(sample(""), both).parsed is None
+    deep = json.dumps({"rule": "json", "keys": ["title"]})
+    assert follows(sample("[" * 100_000), (deep,)).value == 0
 
 
 def test_the_items_are_fixed_by_the_seed_and_meet_every_rule_equally_often() -> None:

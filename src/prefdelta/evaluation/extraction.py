@@ -25,7 +25,8 @@ class Mark(NamedTuple):
 
 def complete(text: str) -> str:
     """A text that was cut off without its last word or number, which may be unfinished."""
-    return _UNFINISHED.sub("", text)
+    unfinished = _UNFINISHED.match(text[::-1])
+    return text[: -unfinished.end()] if unfinished else text
 
 
 def boxed(text: str) -> Mark | None:
@@ -197,9 +198,10 @@ def exact_number(text: str) -> Fraction | None:
 
 _MOST = 100  # statements that are read of an answer that repeats itself
 _LONGEST = 2000  # characters that are read of a statement
+_DIGITS_AT_MOST = 1000  # characters of a number; Python refuses to read much longer ones
 _NEAR = 40  # characters before a letter in brackets that may reject it
 
-_UNFINISHED = re.compile(r"\d+\.$|[^\s.!?)\]}>*]+$")
+_UNFINISHED = re.compile(r"\.\d+|[^\s.!?)\]}>*]+")  # of a text read backwards, which takes no longer for a long word
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
 _TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _HASHES = re.compile(r"####\s*([^\n]+)")
@@ -208,7 +210,7 @@ _STATEMENT = re.compile(
     r"(?i:\b(?:answer|(?:correct|right|best)\s+(?:option|choice|letter))"
     r"(?:\s+(?:to|for)\s[^.:\n]{1,80}?)?"
     r"(?:[*_]*\s+(?P<verb>is|was|would\s+be|should\s+be|must\s+be|will\s+be)\b|[*_]*\s*:)+)"
-    r"|(?im:^[#*\s]*(?:final\s+)?answer[*\s]*$)"
+    r"|(?im:^(?:[#*]|[^\S\n])*(?:final\s+)?answer[*\s]*$)"
 )
 _SUPPOSED = re.compile(r"(?i:\b(?:if|whether|unless)\s+(?:[a-z]+\s+){0,2})[*_(]*$")
 _CLOSING = re.compile(r"^[*_]+(?=\s)")  # the end of a bold "**The answer is:** "
@@ -248,7 +250,7 @@ _NAMED = re.compile(
     r"(?<![\w'’])(?:\(([A-J])\)|([A-J]))[*_]*\s+is\s+(?:\w+ly\s+|therefore\s+|thus\s+)?the\s+(?:only\s+)?"
     r"(?:correct|right|best)\s+(?:answer|option|choice)\b"
 )
-_WHOLE = re.compile(r"\s*[(\[]?([A-J])(?:[)\]]?\s*|(?:[)\]]|[.:]|[)\]][.:])\s+\S[^\n()]{0,120})\s*\.?\s*$")
+_WHOLE = re.compile(r"\s*[(\[]?([A-J])(?:[)\]]?|(?:[)\]]|[.:]|[)\]][.:])\s+\S[^\n()]{0,120})\s*(?:\.\s*)?$")
 _BRACKETED = re.compile(r"\(([A-J])\)")
 _FEWEST = 3  # options that stand in the order of their letters, before they are a list of options
 _OPTION = re.compile(r"\s*(?!(?:is|are|was|were|seems|looks|would|can|cannot|could|must|has|does|do)\b)[\w$\\]")
@@ -366,6 +368,9 @@ def _joined(text: str, number: re.Match[str], signs: str) -> bool:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
+    if len(match[0]) > _DIGITS_AT_MOST:
+        return None
+
     def whole(name: str) -> Fraction:
         return Fraction((match[name] or "0").replace(",", "").replace("−", "-"))
 

@@ -195,7 +195,7 @@ def _bullets(text: str) -> int | None:
 def _json_keys(text: str) -> set[str] | None:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return set(found) if isinstance(found, dict) else None
 
