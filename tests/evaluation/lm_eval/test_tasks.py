@@ -11,6 +11,7 @@ pytest.importorskip("lm_eval")
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Sample, Span
 from prefdelta.evaluation.benchmarks import benchmark_items, prepare
+from prefdelta.evaluation.extraction import marked_letter, stated_text
 from prefdelta.evaluation.lm_eval import documents, parsing
 from prefdelta.evaluation.lm_eval.benchmark import load_harness
 from prefdelta.evaluation.lm_eval.loading import own_tasks
@@ -144,13 +145,13 @@ def test_gpqa_options_are_in_an_order_that_only_the_question_decides(tmp_path: P
     [
         (parsing.number, "so \\boxed{\\frac{1}{2}} is it", "\\frac{1}{2}"),
         (parsing.number, "it is 7, then 8", None),
-        (parsing.letter, "The answer is (B). No: the answer is (C).", "C"),
-        (parsing.letter, "A careful look (B) shows", None),
+        (marked_letter, "The answer is (B). No: the answer is (C).", "C"),
+        (marked_letter, "A careful look (B) shows", None),
         (parsing.tagged, "<answer>1</answer> <answer> 2 </answer>", "2"),
-        (parsing.sentence, "So the answer is True.", "True"),
-        (parsing.sentence, "The answer is (A) first.\nThe answer is **(B)**.", "(B)"),
-        (parsing.sentence, 'the answer is: "] ) >".', "] ) >"),
-        (parsing.sentence, "I do not know", None),
+        (stated_text, "So the answer is True.", "True"),
+        (stated_text, "The answer is (A) first.\nThe answer is **(B)**.", "(B)"),
+        (stated_text, 'the answer is: "] ) >".', "] ) >"),
+        (stated_text, "I do not know", None),
     ],
 )
 def test_only_marked_answers_are_read(parse: object, text: str, expected: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item
 from prefdelta.evaluation.lm_eval.language_models import Collector
-from prefdelta.evaluation.lm_eval.loading import BUDGETS, quiet
+from prefdelta.evaluation.lm_eval.loading import BUDGETS, evaluated
 from prefdelta.recipe import LmEval, Sampling
 
 _KNOWN = {"until", "do_sample", "temperature", "top_p", "top_k", *BUDGETS}
@@ -34,30 +34,17 @@ class Asked:
     until: tuple[str, ...]
 
 
-def collect(tasks: Mapping[str, Any], documents: Mapping[str, list[int]] | None = None) -> list[Asked]:
-    """All questions of some tasks, or those of the given documents, in lm_eval's order."""
-    import lm_eval
-
-    chosen = {name: task for name, task in tasks.items() if documents is None or documents.get(name)}
+def collect(tasks: Mapping[str, Any]) -> list[Asked]:
+    """All questions of some tasks, in lm_eval's order."""
     collector = Collector()
-    with quiet():
-        results = lm_eval.evaluate(
-            lm=collector,
-            task_dict={"tasks": chosen, "groups": {}},
-            samples=dict(documents) if documents is not None else None,
-            bootstrap_iters=0,
-            apply_chat_template=True,
-            fewshot_as_multiturn=True,
-        )
+    samples = evaluated(collector, tasks)
     asked = iter(collector.asked)
     found = []
-    for name, task in chosen.items():
+    for name in tasks:
         # One sample per filter; the first filter's are all documents once.
-        samples = results["samples"][name]
-        first = samples[0]["filter"]
-        for sample in (entry for entry in samples if entry["filter"] == first):
-            messages, generation = next(asked)
-            found.append(_asked(name, task, sample, messages, generation))
+        first = samples[name][0]["filter"]
+        for sample in (entry for entry in samples[name] if entry["filter"] == first):
+            found.append(_asked(name, sample, *next(asked)))
     return found
 
 
@@ -91,7 +78,7 @@ def _sampling(generation: Mapping[str, Any], default: Sampling) -> Sampling:
     )
 
 
-def _asked(name: str, task: Any, sample: Mapping[str, Any], messages: str, generation: Mapping[str, Any]) -> Asked:
+def _asked(name: str, sample: Mapping[str, Any], messages: str, generation: Mapping[str, Any]) -> Asked:
     until = generation.get("until") or []
     target = sample["target"]
     golds = target if isinstance(target, list) else [target]

@@ -34,13 +34,7 @@ def gsm8k(data: str | None = None, **_: Any) -> Any:
     """GSM8K: grade-school problems (Cobbe et al. 2021), 1,319 in the test split."""
     rows = _rows(data, "openai/gsm8k", "main", "test")
     return _dataset(
-        {
-            "id": str(number),
-            "subject": "",
-            "question": row["question"],
-            "prompt": f"{row['question']}\n\n{_BOXED}",
-            "answer": str(row["answer"]).rpartition("####")[2].strip(),
-        }
+        _document(str(number), "", row["question"], _BOXED, str(row["answer"]).rpartition("####")[2].strip())
         for number, row in enumerate(rows)
     )
 
@@ -49,13 +43,7 @@ def math500(data: str | None = None, **_: Any) -> Any:
     """MATH-500: the 500 test problems of Lightman et al. 2023."""
     rows = _rows(data, "HuggingFaceH4/MATH-500", None, "test")
     return _dataset(
-        {
-            "id": str(row.get("unique_id", number)),
-            "subject": str(row.get("subject", "")),
-            "question": row["problem"],
-            "prompt": f"{row['problem']}\n\n{_BOXED}",
-            "answer": row["answer"],
-        }
+        _document(str(row.get("unique_id", number)), str(row.get("subject", "")), row["problem"], _BOXED, row["answer"])
         for number, row in enumerate(rows)
     )
 
@@ -111,18 +99,11 @@ def arc(data: str | None = None, subset: str = "ARC-Challenge", **_: Any) -> Any
 def bbh(data: str | None = None, **_: Any) -> Any:
     """BIG-Bench Hard (Suzgun et al. 2022): all of its 27 tasks, each document with its task as ``subject``."""
 
-    def read(subject: str, rows: Sequence[Row]) -> Iterator[dict[str, str]]:
-        for number, row in enumerate(rows):
-            question = str(row["input"])
-            yield {
-                "id": f"{subject}-{number}",
-                "subject": subject,
-                "question": question,
-                "prompt": f"{question}\n\n{_SENTENCE}",
-                "answer": str(row["target"]).strip(),
-            }
-
-    return _dataset(row for subject, rows in _subjects(data) for row in read(subject, rows))
+    return _dataset(
+        _document(f"{subject}-{number}", subject, str(row["input"]), _SENTENCE, str(row["target"]).strip())
+        for subject, rows in _subjects(data)
+        for number, row in enumerate(rows)
+    )
 
 
 def micro(task: str, count: int = 500, split: str = "test", **_: Any) -> Any:
@@ -130,26 +111,20 @@ def micro(task: str, count: int = 500, split: str = "test", **_: Any) -> Any:
     from prefdelta import micro as embedded
 
     return _dataset(
-        {
-            "id": item.id,
-            "subject": item.task,
-            "question": item.messages[-1]["content"],
-            "prompt": item.messages[-1]["content"],
-            "answer": item.answers[0],
-        }
+        _document(item.id, item.task, item.messages[-1]["content"], "", item.answers[0])
         for item in embedded.items(task, split=split, count=count)
     )
 
 
+def _document(number: str, subject: str, question: str, how: str, answer: str, asked: str = "") -> dict[str, str]:
+    """``asked`` is the question with its options, ``how`` says in which form to answer."""
+    prompt = "\n\n".join(filter(None, (asked or question, how)))
+    return {"id": number, "subject": subject, "question": question, "prompt": prompt, "answer": answer}
+
+
 def _choice(number: str, subject: str, question: str, options: Sequence[str], right: int) -> dict[str, str]:
-    asked = with_options(question, options)
-    return {
-        "id": number,
-        "subject": subject,
-        "question": question,
-        "prompt": f"{asked}\n\n{_LETTER}",
-        "answer": letters(len(options))[right],
-    }
+    answer = letters(len(options))[right]
+    return _document(number, subject, question, _LETTER, answer, with_options(question, options))
 
 
 def _from_instruction(number: int, row: Row) -> dict[str, str]:

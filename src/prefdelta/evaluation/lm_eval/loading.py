@@ -6,7 +6,7 @@ import contextlib
 import functools
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ OWN = "prefdelta_"
 
 BUDGETS = ("max_gen_toks", "max_new_tokens", "max_tokens")
 """Names of the most tokens that an answer may have, in lm_eval's order of precedence; tasks use the first."""
+
+INVALID = "[invalid]"
+"""What lm_eval's filters, and ours, put where they find no answer."""
 
 _VERSION = "0.4.13"
 
@@ -67,6 +70,25 @@ def identity(settings: LmEval) -> str:
         folders.append(Path(settings.include_path))
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".yaml", ".py")]
     return digest({"lm_eval": _version(), "files": [[path.name, file_digest(path)] for path in files]})
+
+
+def evaluated(
+    model: Any, tasks: Mapping[str, Any], documents: Mapping[str, list[int]] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """By task, a row for each document and filter: what lm_eval makes of a model's answers to all or some documents."""
+    import lm_eval
+
+    with quiet():
+        results = lm_eval.evaluate(
+            lm=model,
+            task_dict={"tasks": dict(tasks), "groups": {}},
+            samples=documents,
+            bootstrap_iters=0,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+        )
+    found: dict[str, list[dict[str, Any]]] = results["samples"]
+    return found
 
 
 @contextlib.contextmanager

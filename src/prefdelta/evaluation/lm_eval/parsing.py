@@ -13,9 +13,8 @@ from typing import Any
 from prefdelta.core.records import Sample, Span
 from prefdelta.evaluation import extraction
 from prefdelta.evaluation.extraction import formal_mark, marked_letter, stated_number, stated_text
+from prefdelta.evaluation.lm_eval.loading import INVALID
 from prefdelta.evaluation.scoring import final_number
-
-_INVALID = "[invalid]"
 
 
 def number(text: str) -> str | None:
@@ -27,33 +26,23 @@ def number(text: str) -> str | None:
     return str(stated) if stated is not None else None
 
 
-def letter(text: str) -> str | None:
-    """The letter that "the answer is (X)" or another mark names."""
-    return marked_letter(text)
-
-
 def tagged(text: str) -> str | None:
     """The text of the last ``<answer>...</answer>``."""
     mark = extraction.tagged(text)
     return mark.text if mark is not None else None
 
 
-def sentence(text: str) -> str | None:
-    """What the last "the answer is ..." names, without a full stop, quotes or asterisks around it."""
-    return stated_text(text)
-
-
 def _filter(parse: Callable[[str], str | None]) -> Callable[[Sequence[Sequence[str]], Sequence[Any]], list[list[str]]]:
     def apply(responses: Sequence[Sequence[str]], documents: Sequence[Any]) -> list[list[str]]:
-        return [[parse(text) or _INVALID for text in group] for group in responses]
+        return [[parse(text) or INVALID for text in group] for group in responses]
 
     return apply
 
 
 numbers = _filter(number)
-letter_choices = _filter(letter)
+letter_choices = _filter(marked_letter)
 tagged_texts = _filter(tagged)
-sentences = _filter(sentence)
+sentences = _filter(stated_text)
 
 
 def same_number(document: Mapping[str, str], results: Sequence[str]) -> dict[str, float]:

@@ -11,12 +11,9 @@ from prefdelta.core.records import Item, Sample
 from prefdelta.core.thoughts import answer_start
 from prefdelta.evaluation.lm_eval.collecting import Asked
 from prefdelta.evaluation.lm_eval.language_models import Repeater
-from prefdelta.evaluation.lm_eval.loading import quiet
+from prefdelta.evaluation.lm_eval.loading import INVALID, evaluated
 from prefdelta.evaluation.scoring import Score, answer_text
 from prefdelta.recipe import LmEval
-
-INVALID = "[invalid]"
-"""What lm_eval's filters, and ours, put where they find no answer."""
 
 
 class HarnessScorer:
@@ -60,19 +57,9 @@ class HarnessScorer:
 
     def _evaluate(self, name: str, documents: Sequence[int], texts: Sequence[str]) -> dict[int, list[dict[str, Any]]]:
         """Document -> one row per filter."""
-        import lm_eval
-
-        with quiet():
-            results = lm_eval.evaluate(
-                lm=Repeater(texts),
-                task_dict={"tasks": {name: self._tasks[name]}, "groups": {}},
-                samples={name: list(documents)},
-                bootstrap_iters=0,
-                apply_chat_template=True,
-                fewshot_as_multiturn=True,
-            )
+        samples = evaluated(Repeater(texts), {name: self._tasks[name]}, {name: list(documents)})
         rows: dict[int, list[dict[str, Any]]] = {}
-        for row in results["samples"][name]:
+        for row in samples[name]:
             rows.setdefault(int(row["doc_id"]), []).append(row)
         return rows
 
