@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # a third of a second of imports that only a search needs
 
 _WORD = re.compile(r"\w+")
 _FOLDER = "bm25"
+_KEPT = 10_000  # queries whose passages are kept in memory
 
 
 def words(text: str) -> list[str]:
@@ -84,7 +86,7 @@ class Bm25Index:
         self._vocabulary = vocabulary
         self._index = index
         self._max_words = max_words
-        self._found: dict[tuple[int, ...], list[Document]] = {}
+        self._best = lru_cache(_KEPT)(self._best_of)
 
     def save(self, folder: Path) -> None:
         """Write index and passages into a folder.
@@ -103,16 +105,13 @@ class Bm25Index:
 
         A query that is empty, or has no word of the corpus, finds nothing.
         """
-        known = tuple(self._vocabulary[word] for word in words(query) if word in self._vocabulary)
-        if known not in self._found:
-            self._found[known] = self._best(known)
-        return list(self._found[known])
+        return list(self._best(tuple(self._vocabulary[word] for word in words(query) if word in self._vocabulary)))
 
     def search_many(self, queries: Sequence[str]) -> list[list[Document]]:
         """:meth:`search` for each query, in order."""
         return [self.search(query) for query in queries]
 
-    def _best(self, query: tuple[int, ...]) -> list[Document]:
+    def _best_of(self, query: tuple[int, ...]) -> list[Document]:
         if not query:
             return []
         scores = self._index.get_scores_from_ids(list(query))
