@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prefdelta.core.errors import PrefdeltaError
@@ -46,12 +46,6 @@ def with_scores(source: str, samples: Sequence[Sample], scores: Sequence[Score])
     return found
 
 
-def pooled(items: Sequence[Item], sources: Iterable[Pool]) -> dict[str, list[Candidate]]:
-    """All sources' candidates to each item, in the order of the items and of the sources."""
-    everything = list(sources)
-    return {item.id: [entry for source in everything for entry in source.get(item.id, ())] for item in items}
-
-
 def best(candidates: Sequence[Candidate]) -> Candidate:
     """The highest score; among equals the first, so the order of sources and then of indices decides."""
     return max(candidates, key=lambda entry: entry.score)
@@ -64,4 +58,5 @@ def worst(candidates: Sequence[Candidate]) -> Candidate:
 
 def best_of_sources(items: Sequence[Item], sources: Sequence[Pool]) -> dict[str, Candidate]:
     """Item id -> the best answer of all sources (WRPO's y_ws); items that nobody answered are left out."""
-    return {item: best(entries) for item, entries in pooled(items, sources).items() if entries}
+    found = {item.id: [entry for source in sources for entry in source.get(item.id, ())] for item in items}
+    return {item: best(entries) for item, entries in found.items() if entries}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, median
 from typing import Any
@@ -73,7 +74,10 @@ def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any
                 ("**pairs**", counts.pairs),
             ],
         ),
-        table(("task", "pairs"), [(markdown(task), count) for task, count in sorted(_per_task(pairs).items())]),
+        table(
+            ("task", "pairs"),
+            [(markdown(task), count) for task, count in sorted(Counter(pair.task for pair in pairs).items())],
+        ),
         "## Answers",
         table(
             ("", "chosen", "rejected"),
@@ -91,10 +95,7 @@ def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any
         "model itself wrote; the log ratio is the mean of log(chosen / rejected).",
         table(
             ("", "chosen, mean", "rejected, mean", "chosen longer, %", "rejected longer, %", "log ratio"),
-            [
-                _bias("as paired", counts.lengths_before),
-                _bias("after the filters", counts.lengths_after),
-            ],
+            [_bias("as paired", counts.lengths_before), _bias("after the filters", counts.lengths_after)],
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -102,11 +103,9 @@ def data_card(pairs: Sequence[Pair], counts: PairCounts, about: Mapping[str, Any
 
 def _told(reason: str) -> str:
     name, _, detail = reason.partition(": ")
-    return (
-        f"question is in the evaluation set {markdown(detail)}"
-        if name == "contaminated"
-        else _REASONS.get(name, markdown(name))
-    )
+    if name == "contaminated":
+        return f"question is in the evaluation set {markdown(detail)}"
+    return _REASONS.get(name, markdown(name))
 
 
 def _bias(label: str, bias: LengthBias) -> tuple[str, ...]:
@@ -130,13 +129,6 @@ def _searches(sample: Sample) -> int:
 
 def _stopped(sample: Sample) -> bool:
     return sample.finish == "stop"
-
-
-def _per_task(pairs: Sequence[Pair]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for pair in pairs:
-        found[pair.task] = found.get(pair.task, 0) + 1
-    return found
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

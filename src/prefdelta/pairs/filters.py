@@ -43,20 +43,22 @@ def filter_pairs(
         PrefdeltaError: ``filters.identical_within`` is asked for without a tokenizer, or ``filters.decontaminate``
             without an evaluation set.
     """
-    strays = [pair for pair in pairs if any(map(stray_thought, pair.responses))]
-    kept = [pair for pair in pairs if not any(map(stray_thought, pair.responses))] if strays else list(pairs)
-    dropped = {"thought": strays} if strays else {}
+    kept, dropped = list(pairs), dict[str, list[Pair]]()
     for reason, keep in _wanted(filters, questions, evaluated, tokenizer):
         flags = keep(kept)
         dropped[reason] = [pair for pair, flag in zip(kept, flags, strict=True) if not flag]
         kept = [pair for pair, flag in zip(kept, flags, strict=True) if flag]
+    if not dropped["thought"]:
+        del dropped["thought"]
     return kept, dropped
 
 
 def _wanted(
     filters: Filters, questions: Questions | None, evaluated: Evaluated, tokenizer: PreTrainedTokenizerBase | None
 ) -> list[tuple[str, _Keep]]:
-    wanted: list[tuple[str, _Keep]] = []
+    wanted: list[tuple[str, _Keep]] = [
+        ("thought", lambda pairs: [not any(map(stray_thought, pair.responses)) for pair in pairs])
+    ]
     if filters.format is not None:
         wanted.append(("format", lambda pairs: [has_format(pair.chosen, filters.format) for pair in pairs]))
     if filters.identical_within is not None:

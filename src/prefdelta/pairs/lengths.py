@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefdelta.core.records import Pair, Sample
+from prefdelta.core.records import Pair
 
 _BUCKET = math.log(1.25)
 """Width of the buckets of :func:`balanced`: lengths whose ratios are within 25 % of each other count as alike."""
@@ -35,7 +35,7 @@ def length_bias(pairs: Sequence[Pair]) -> LengthBias:
     """The bias of some pairs; all 0 if there are none."""
     if not pairs:
         return LengthBias(0.0, 0.0, 0.0, 0.0, 0.0)
-    sides = [(written(pair.chosen), written(pair.rejected)) for pair in pairs]
+    sides = [(len(pair.chosen.own_text), len(pair.rejected.own_text)) for pair in pairs]
     count = len(sides)
     return LengthBias(
         chosen=sum(chosen for chosen, _ in sides) / count,
@@ -46,15 +46,10 @@ def length_bias(pairs: Sequence[Pair]) -> LengthBias:
     )
 
 
-def written(sample: Sample) -> int:
-    """Characters that the model itself wrote."""
-    return len(sample.own_text)
-
-
 def log_ratio(pair: Pair) -> float:
     """log((chosen + 1) / (rejected + 1)); the ones keep an empty answer finite."""
     # A difference of logs, and not the log of a quotient, changes exactly its sign when the sides are swapped.
-    return math.log(written(pair.chosen) + 1) - math.log(written(pair.rejected) + 1)
+    return math.log(len(pair.chosen.own_text) + 1) - math.log(len(pair.rejected.own_text) + 1)
 
 
 def within_ratio(pair: Pair, limit: float) -> bool:
@@ -80,10 +75,8 @@ def balanced(pairs: Sequence[Pair]) -> list[bool]:
     for shorter, longer in sides.values():
         count = min(len(shorter), len(longer))
         for side in (shorter, longer):
-            for place in sorted(side, key=lambda place: (_hash(pairs[place].id), place))[:count]:
+            for place in sorted(side, key=lambda place: (hashlib.sha256(pairs[place].id.encode()).digest(), place))[
+                :count
+            ]:
                 keep[place] = True
     return keep
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()

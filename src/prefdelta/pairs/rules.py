@@ -42,15 +42,14 @@ def by_order(items: Sequence[Item], chosen: Sequence[Sample], rejected: Sequence
         PrefdeltaError: a side answers an item twice with one index.
     """
     sides = [_by_answer(side) for side in (chosen, rejected)]
-    indices = _indices([*chosen, *rejected])
     proposal = Proposal()
     for item in items:
-        for index in sorted(indices.get(item.id, {0})):
-            good, bad = (side.get((item.id, index)) for side in sides)
-            if good is None or bad is None:
-                proposal.drop("missing")
+        good, bad = (side.get(item.id, {}) for side in sides)
+        for index in sorted(good.keys() | bad.keys() or {0}):
+            if index in good and index in bad:
+                _propose(proposal, item, good[index], bad[index], index)
             else:
-                _propose(proposal, item, good, bad, index)
+                proposal.drop("missing")
     return proposal
 
 
@@ -171,15 +170,11 @@ def _propose(proposal: Proposal, item: Item, good: Sample, bad: Sample, index: i
     proposal.pairs.append(Pair(name, item.task, item.messages, good, bad))
 
 
-def _by_answer(samples: Sequence[Sample]) -> dict[tuple[str, int], Sample]:
-    found = {(sample.item, sample.index): sample for sample in samples}
-    if len(found) < len(samples):
-        raise PrefdeltaError(f"{len(samples) - len(found)} answers are to an item that is answered already; keep one.")
-    return found
-
-
-def _indices(samples: Sequence[Sample]) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
+def _by_answer(samples: Sequence[Sample]) -> dict[str, dict[int, Sample]]:
+    """Item id -> index -> answer."""
+    found: dict[str, dict[int, Sample]] = {}
     for sample in samples:
-        found.setdefault(sample.item, set()).add(sample.index)
+        found.setdefault(sample.item, {})[sample.index] = sample
+    if again := len(samples) - sum(map(len, found.values())):
+        raise PrefdeltaError(f"{again} answers are to an item that is answered already; keep one.")
     return found

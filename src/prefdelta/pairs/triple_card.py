@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from prefdelta.core.files import readable_json
 from prefdelta.core.names import markdown
-from prefdelta.core.records import Sample, Triple
+from prefdelta.core.records import Triple
 from prefdelta.pairs.candidates import Candidate, Pool, best, worst
 from prefdelta.pairs.card import table
 from prefdelta.pairs.triples import TripleCounts
 
-ROLES = ("source", "target", "rejected")
+ROLES = ("source", "target", "rejected")  # of a triple's responses, in their order
 
 
 def triple_summary(triples: Sequence[Triple], sources: Mapping[str, Candidate], target: Pool) -> dict[str, Any]:
@@ -32,24 +33,15 @@ def triple_summary(triples: Sequence[Triple], sources: Mapping[str, Candidate], 
         "target": lambda row: best(target[row.id]).score,
         "rejected": lambda row: worst(target[row.id]).score,
     }
-    answers: dict[str, Callable[[Triple], Sample]] = {
-        "source": lambda row: row.source,
-        "target": lambda row: row.target,
-        "rejected": lambda row: row.rejected,
-    }
-    by_source: dict[str, int] = {}
-    for row in triples:
-        label = sources[row.id].source
-        by_source[label] = by_source.get(label, 0) + 1
     return {
-        "best_source": dict(sorted(by_source.items())),
+        "best_source": dict(sorted(Counter(sources[row.id].source for row in triples).items())),
         "roles": {
             role: {
                 "score": fmean(scores[role](row) for row in triples),
-                "tokens": fmean(answers[role](row).tokens for row in triples),
-                "ended": fmean(answers[role](row).finish == "stop" for row in triples),
+                "tokens": fmean(row.responses[place].tokens for row in triples),
+                "ended": fmean(row.responses[place].finish == "stop" for row in triples),
             }
-            for role in ROLES
+            for place, role in enumerate(ROLES)
         },
     }
 
