@@ -69,7 +69,11 @@ class Evaluator:
     """
 
     def __init__(self, model: LoadedModel | Backend, *, behaviours: Behaviours | None = None) -> None:
-        self._backend = model if isinstance(model, Backend) else _in_memory(model)
+        if not isinstance(model, Backend):
+            from prefdelta.evaluation.in_memory import LocalBackend  # here, as other backends need no torch
+
+            model = LocalBackend(model)
+        self._backend = model
         self._behaviours = behaviours
 
     def evaluate(
@@ -183,12 +187,6 @@ class Evaluator:
                 shown = self._behaviours(job.item, sample) if self._behaviours is not None else {}
                 records.append(_record_of(job, sample, score, name, shown))
         return records
-
-
-def _in_memory(model: LoadedModel) -> Backend:
-    from prefdelta.evaluation.in_memory import LocalBackend  # here, as other backends need no torch
-
-    return LocalBackend(model)
 
 
 def _scores(scorer: str | Named | Scoring, items: Sequence[Item], samples: Sequence[Sample]) -> list[Score]:

@@ -130,10 +130,7 @@ class ScoreTable:
 
     def groups(self, task: str | None = None) -> int:
         """How many clusters these items fall in; as many as items where each stands for itself."""
-        return sum(
-            np.unique(self.clusters[name]).size if name in self.clusters else self.items(name)
-            for name in self._some(task)
-        )
+        return sum(np.unique(labels).size for labels in self.labels(task))
 
     def score(self, model: str, task: str | None = None) -> float:
         """Mean over seeds of a task's mean score, or of the mean over tasks."""
@@ -246,12 +243,9 @@ class ScoreTable:
                         shown.setdefault(key.removeprefix(BEHAVIOUR), []).append(value)
         return {name: POINTS * float(np.mean(values)) for name, values in sorted(shown.items())}
 
-    def labels(self, task: str | None = None) -> Clusters | None:
-        """The clusters of a task's items, or of all tasks' in their order; ``None`` where each item stands alone."""
-        names = self._some(task)
-        if not any(name in self.clusters for name in names):
-            return None
-        return [self.clusters.get(name, np.arange(self.items(name))) for name in names]
+    def labels(self, task: str | None = None) -> Clusters:
+        """The number of each item's cluster, of a task or of all tasks in their order."""
+        return [self.clusters.get(name, np.arange(self.items(name))) for name in self._some(task)]
 
     def _some(self, task: str | None) -> list[str]:
         return self.tasks if task is None else [task]
@@ -274,11 +268,10 @@ def mean_difference(parts: Sequence[tuple[ScoreTable, str, str]]) -> Difference:
         parts: (table, model, other): what is compared in each.
     """
     weights = [1 / (len(parts) * len(table.tasks)) for table, _, _ in parts for _ in table.tasks]
-    clusters = [table.labels() or [np.arange(table.items(task)) for task in table.tasks] for table, _, _ in parts]
     return paired_difference(
         [task for table, model, other in parts for task in table.differences(model, other)],
         weights=weights,
-        clusters=[labels for of_table in clusters for labels in of_table],
+        clusters=[labels for table, _, _ in parts for labels in table.labels()],
         unit=parts[0][0].unit,
     )
 

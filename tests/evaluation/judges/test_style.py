@@ -60,7 +60,8 @@ def test_style_is_taken_out_at_equal_style_and_not_at_the_average() -> None:
     raw = 100 * data.outcomes.mean()
     assert raw > 70
     assert fit(data).scores["wordy"][0] == pytest.approx(50, abs=5)
-    assert fit(data, centred=True).scores["wordy"][0] > 70
+    centred = Battles(data.models, data.items, data.outcomes, data.weights, data.styles - data.styles.mean(axis=0))
+    assert fit(centred).scores["wordy"][0] > 70
 
 
 def test_without_features_it_is_the_weighted_win_rate() -> None:

@@ -33,12 +33,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Answered:
-    """A model's answers to the turns of one question; ``tokens`` and ``asked`` where the file tells them."""
+    """A model's answers to the turns of one question; ``tokens`` where the file tells them."""
 
     id: str
     turns: tuple[str, ...]
     tokens: int | None = None
-    asked: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,7 @@ def _question(row: Row) -> Question:
 def _answered(row: Row) -> tuple[Answered, str]:
     """The answers of one row, and the model's name."""
     if "instruction" in row:
-        asked = _text(row["instruction"])
-        return Answered(item_id(asked), (_text(row["output"]),), asked=asked), str(row.get("generator", ""))
+        return Answered(item_id(_text(row["instruction"])), (_text(row["output"]),)), str(row.get("generator", ""))
     if "choices" in row:
         return Answered(str(row["question_id"]), _turns(row["choices"][0]["turns"])), str(row.get("model_id", ""))
     if "messages" in row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.evaluation.judges.answers import Answered, Answers, Question
@@ -82,8 +82,7 @@ class Played:
 
     def pairs(self) -> dict[str, tuple[Game, Game]]:
         """The two games of each match that has both verdicts."""
-        together = zip(self.games[::2], self.games[1::2], strict=True)
-        return {one.item: (one, two) for one, two in together if one.verdict is not None and two.verdict is not None}
+        return _pairs(self.games)
 
 
 def play(
@@ -115,19 +114,18 @@ def play(
         for match in matches.values()
         for first in (True, False)
     ]
+    judged = len(_pairs(games))
     counts = {
         "questions": len(questions),
-        "judged": 0,
-        "not_judged": 0,
+        "judged": judged,
+        "not_judged": len(matches) - judged,
         "not_answered": len(questions) - len(matches),
         "empty": sum(not match.answer.strip() for match in matches.values()),
         "empty_opponent": sum(not match.opponent.strip() for match in matches.values()),
         "malformed": malformed + len(model.malformed) + len(opponent.malformed),
         **troubles([game.trouble for game in games]),
     }
-    played = Played(matches, games, counts)
-    judged = len(played.pairs())
-    return replace(played, counts={**counts, "judged": judged, "not_judged": len(matches) - judged})
+    return Played(matches, games, counts)
 
 
 def why_unread(reply: Completion) -> str:
@@ -152,6 +150,11 @@ def refusals(reasons: Sequence[str]) -> dict[str, str]:
         if reason not in ("", UNREAD, CUT_OFF):
             found.setdefault(Refusal(reason).kind, reason)
     return found
+
+
+def _pairs(games: Sequence[Game]) -> dict[str, tuple[Game, Game]]:
+    together = zip(games[::2], games[1::2], strict=True)
+    return {one.item: (one, two) for one, two in together if one.verdict is not None and two.verdict is not None}
 
 
 def _match(question: Question, ours: Answered, theirs: Answered) -> Match:

@@ -51,8 +51,6 @@ class LengthControlled:
     win_rate: float
     standard_error: float
     coefficients: Mapping[str, float]
-    preferences: Array
-    """Of each item, at equal length, in [0, 1]."""
 
     @property
     def fitted(self) -> bool:
@@ -111,7 +109,6 @@ def length_controlled(
         win_rate=100 * float(predicted.mean()),
         standard_error=100 * float(predicted.std(ddof=1) / np.sqrt(predicted.size)),
         coefficients={name: float(value) for name, value in zip(columns, fitted, strict=True)},
-        preferences=predicted,
     )
 
 

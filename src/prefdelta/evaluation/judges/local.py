@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -19,12 +18,6 @@ from prefdelta.generation.request import Request
 from prefdelta.recipe import ModelRef, Sampling
 
 _BATCH = 8
-
-
-@dataclass(frozen=True)
-class _Placed:
-    place: int
-    ask: Ask
 
 
 class LocalJudge:
@@ -58,24 +51,24 @@ class LocalJudge:
             if length + ask.max_tokens > self._room:
                 took(place, Refusal(f"too long: {length} tokens and room for {ask.max_tokens} exceed {self._room}"))
             else:
-                fitting.append(_Placed(place, ask))
+                fitting.append((place, ask))
         fitting.sort(key=_style)
         for (likeliest, max_tokens, temperature), alike in groupby(fitting, key=_style):
             if likeliest:
-                for placed in alike:
-                    took(placed.place, self._first_token(placed.ask))
+                for place, ask in alike:
+                    took(place, self._first_token(ask))
             else:
                 self._write(list(alike), max_tokens, temperature, took)
         return replies
 
-    def _write(self, placed: Sequence[_Placed], max_tokens: int, temperature: float, took: Arrived) -> None:
+    def _write(self, placed: Sequence[tuple[int, Ask]], max_tokens: int, temperature: float, took: Arrived) -> None:
         sampling = Sampling(max_new_tokens=max_tokens, temperature=temperature, batch_size=_BATCH)
         requests = [
-            Request(Item(str(number), "judge", entry.ask.messages), seed=number) for number, entry in enumerate(placed)
+            Request(Item(str(number), "judge", ask.messages), seed=number) for number, (_, ask) in enumerate(placed)
         ]
         for answers in TransformersSampler(self._loaded, sampling).stream(requests):
             for number, sample in answers:
-                took(placed[number].place, Completion(sample.own_text, sample.finish, sample.tokens))
+                took(placed[number][0], Completion(sample.own_text, sample.finish, sample.tokens))
 
     @torch.inference_mode()
     def _first_token(self, ask: Ask) -> Completion:
@@ -88,5 +81,5 @@ class LocalJudge:
         return Completion(next(iter(likely)), "length", 1, logprobs=(likely,))
 
 
-def _style(placed: _Placed) -> tuple[int, int, float]:
-    return placed.ask.likeliest, placed.ask.max_tokens, placed.ask.temperature
+def _style(placed: tuple[int, Ask]) -> tuple[int, int, float]:
+    return placed[1].likeliest, placed[1].max_tokens, placed[1].temperature

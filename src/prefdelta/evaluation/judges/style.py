@@ -7,7 +7,7 @@ For an answer of the model against the baseline's, with features x of their diff
 Every feature is divided by its standard deviation over all battles. The reference (lmarena/arena-hard-auto) also
 subtracts its mean, so that a score is the one at the *average* difference in style of all models in the pool; a model
 by itself would then be controlled for nothing but noise, and every model that joins the pool changes all scores. Here
-nothing is subtracted unless asked for: the score is the one at *equal* style, as in AlpacaEval's length control.
+nothing is subtracted: the score is the one at *equal* style, as in AlpacaEval's length control.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEATURES = ("length", "headers", "lists", "bold")
 
 _CODE = re.compile(r"```[^`]*```")
 _HEADER = re.compile(r"^#{1,6}\s", re.MULTILINE)
-_LIST = re.compile(r"^\s*(?:\d+\.|[-*+])\s", re.MULTILINE)
+_LIST = re.compile(r"^[^\S\n]*(?:\d+\.|[-*+])\s", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _STEPS = 50
@@ -79,7 +79,6 @@ def style_controlled(
     battles: Battles,
     *,
     features: Sequence[str] = FEATURES,
-    centred: bool = False,
     resamples: int = 200,
     generator: np.random.Generator,
 ) -> StyleControlled:
@@ -88,7 +87,6 @@ def style_controlled(
     Args:
         battles: any number of models against the same baseline.
         features: which differences in style may explain a win; none for the plain Bradley-Terry scores.
-        centred: subtract each feature's mean over all battles, as the reference does.
         resamples: bootstrap resamples of the questions.
         generator: of the bootstrap.
 
@@ -99,7 +97,7 @@ def style_controlled(
     if unknown:
         raise PrefdeltaError(f"there is no style feature {unknown[0]!r}; known: {', '.join(FEATURES)}.")
     names = sorted(set(battles.models))
-    design = _design(battles, names, features, centred)
+    design = _design(battles, names, features)
     fitted = _fit(design, battles.outcomes, battles.weights)
     _, rows = np.unique(np.asarray(battles.items), return_inverse=True)
     count = int(rows.max()) + 1
@@ -119,11 +117,11 @@ def style_controlled(
     )
 
 
-def _design(battles: Battles, names: Sequence[str], features: Sequence[str], centred: bool) -> Array:
+def _design(battles: Battles, names: Sequence[str], features: Sequence[str]) -> Array:
     """One column a model (the baseline's coefficient is 0, only differences matter), then the scaled features."""
     styles = battles.styles[:, [FEATURES.index(name) for name in features]]
     spread = styles.std(axis=0, ddof=1)
-    scaled = (styles - styles.mean(axis=0) * centred) / np.where(spread > 0, spread, 1)
+    scaled = styles / np.where(spread > 0, spread, 1)
     chosen = np.asarray(battles.models)[:, None] == np.asarray(names)[None]
     return np.hstack([chosen.astype(np.float64), scaled])
 
