@@ -221,3 +221,9 @@ def test_files_as_they_are_found(tmp_path: Path, suffix: str) -> None:
         source.write_bytes(source.read_bytes()[:-9])
         with pytest.raises(PrefdeltaError, match="rows"):
             import_pairs(source, tmp_path / "out.jsonl", overwrite=True)
+
+
+def test_a_judgement_of_no_data_set_has_a_task_all_the_same(tmp_path: Path) -> None:
+    row = {"preference": 1.0, "dataset": None, "instruction": "i", "output_1": "a", "output_2": "b"}
+    (pair,), _ = _import(tmp_path, [row], "alpaca-eval-judgements")
+    assert pair.task == "alpaca-eval"

@@ -144,6 +144,7 @@ MESSAGES = [{"role": "assistant", "content": "x"}]
         ({"prompt": "p", "chosen": "c", "rejected": "r", "tools": ["t"]}, "tools"),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "chat_template_kwargs": {"a": 1}}, "'a'; only"),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "prefdelta": "{"}, "damaged"),
+        ({"prompt": "p", "chosen": "c", "rejected": "r", "prefdelta": "[" * 100_000}, "damaged"),
     ],
 )
 def test_what_a_pair_cannot_hold_is_refused(row: dict[str, Any], message: str) -> None:

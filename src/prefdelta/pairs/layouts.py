@@ -191,7 +191,9 @@ def _alpaca_eval(row: Row, name: str) -> Pair | None:
     if not 1 <= preference <= 2:
         raise ValueError(f"preference {preference!r}")
     winner = 1 if preference < 1.5 else 2
-    return _decided(name, row["dataset"], row["instruction"], (row["output_1"], row["output_2"]), winner)
+    return _decided(
+        name, str(row["dataset"] or "alpaca-eval"), row["instruction"], (row["output_1"], row["output_2"]), winner
+    )
 
 
 for _name, _layout in {

@@ -210,7 +210,7 @@ def _restored(pair: Pair, row: Mapping[str, Any], name: str) -> Pair:
         return pair
     try:
         before = row_from(json.loads(own), Pair)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise PrefdeltaError(f"{name}: the column {OWN!r} is damaged ({error}); delete the column.") from error
     same = (
         (before.id, before.prompt) == (pair.id, pair.prompt)

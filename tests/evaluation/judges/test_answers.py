@@ -64,6 +64,13 @@ def test_our_own_layouts(tmp_path: Path) -> None:
     assert read_questions(tmp_path / "items.jsonl")[0]["q1"].turns == ("system: Be brief.\n\nuser: why?",)
 
 
+def test_a_name_that_is_null_is_none(tmp_path: Path) -> None:
+    said = write(tmp_path / "said.jsonl", [{"instruction": "why?", "output": "so", "generator": None}])
+    assert read_answers(said).model == "said"
+    asked = write(tmp_path / "asked.jsonl", [{"question_id": 1, "turns": ["why?"], "category": None}])
+    assert read_questions(asked)[0]["1"].category == ""
+
+
 def test_bad_rows_are_told_and_the_rest_is_read(tmp_path: Path) -> None:
     good = {"instruction": "Say hi.", "output": "hi", "generator": "me"}
     path = write(

@@ -121,7 +121,7 @@ def _about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads(regular(folder / ABOUT).read_text(encoding="utf-8"))
         return {"kind": about["kind"], "encoder": None if about["kind"] == "bm25" else about["encoder"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PrefdeltaError(
             f"{folder} holds no search index; make one with `prefdelta index CORPUS.jsonl -o {folder}`."
         ) from error

@@ -127,31 +127,31 @@ def _collected(path: Path, parse: Callable[[Row], _Parsed]) -> tuple[dict[str, _
 def _question(row: Row) -> Question:
     if "instruction" in row:
         asked = _text(row["instruction"])
-        return Question(item_id(asked), (asked,), str(row.get("dataset", "")))
+        return Question(item_id(asked), (asked,), _named(row, "dataset"))
     if "prompt" in row and "uid" in row:
-        return Question(str(row["uid"]), (_text(row["prompt"]),), str(row.get("category", "")))
+        return Question(str(row["uid"]), (_text(row["prompt"]),), _named(row, "category"))
     if "question_id" in row:
-        return Question(str(row["question_id"]), _turns(row["turns"]), str(row.get("category", "")))
+        return Question(str(row["question_id"]), _turns(row["turns"]), _named(row, "category"))
     if "messages" not in row:
         raise ValueError("none of the known layouts")
     messages = [(message["role"], _text(message["content"])) for message in row["messages"]]
     whole = messages[0][1] if len(messages) == 1 else "\n\n".join(f"{role}: {text}" for role, text in messages)
-    return Question(str(row["id"]), (whole,), str(row.get("task", "")))
+    return Question(str(row["id"]), (whole,), _named(row, "task"))
 
 
 def _answered(row: Row) -> tuple[Answered, str]:
     """The answers of one row, and the model's name."""
     if "instruction" in row:
-        return Answered(item_id(_text(row["instruction"])), (_text(row["output"]),)), str(row.get("generator", ""))
+        return Answered(item_id(_text(row["instruction"])), (_text(row["output"]),)), _named(row, "generator")
     if "choices" in row:
-        return Answered(str(row["question_id"]), _turns(row["choices"][0]["turns"])), str(row.get("model_id", ""))
+        return Answered(str(row["question_id"]), _turns(row["choices"][0]["turns"])), _named(row, "model_id")
     if "messages" in row:
         said = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
         tokens = (row.get("metadata") or {}).get("token_len")
         if tokens is not None and type(tokens) is not int:
             raise TypeError(f"token_len is {tokens!r}")
         name = str(row["uid"] if "uid" in row else row["question_id"])
-        return Answered(name, _turns(said), tokens), str(row.get("model", ""))
+        return Answered(name, _turns(said), tokens), _named(row, "model")
     if "spans" in row:
         sample = row_from(row, Sample)
         return Answered(sample.item, (_text(answer_text(sample)),)), ""
@@ -159,6 +159,11 @@ def _answered(row: Row) -> tuple[Answered, str]:
         raise ValueError("none of the known layouts")
     record = row_from(row, Record)
     return Answered(record.item, (_text(record.output)[record.answer_start :],)), ""
+
+
+def _named(row: Row, column: str) -> str:
+    """A name that a row may lack, or leave empty."""
+    return str(row.get(column) or "")
 
 
 def _turns(turns: Any) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def read_as(path: Path, kinds: TypeAdapter[T], *, again: str) -> T:
         raw = json.loads(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise PrefdeltaError(f"cannot read {path}: {error.strerror or error}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PrefdeltaError(f"{path} cannot be read ({error}); {again}") from error
     layout = raw.get("schema") if isinstance(raw, dict) else None
     if layout != SCHEMA:
