@@ -55,6 +55,16 @@ def test_only_resumable_rows_are_left_out_of_a_finished_folder(tmp_path: Path) -
     assert sorted(str(p.relative_to(built.path)) for p in built.path.rglob("*") if p.is_file()) == kept
 
 
+def test_a_folder_that_cannot_be_finished_keeps_its_resumable_rows(tmp_path: Path) -> None:
+    def make(folder: Path) -> None:
+        ResumableRows(folder / f"answers{ROWS}").add([("a", 1)])
+        (folder / "manifest.json").mkdir(exist_ok=True)  # in the way of the real one
+
+    with pytest.raises((PrefdeltaError, OSError)):
+        Store(tmp_path).build("one", stage="s", config={}, inputs={}, make=make, resume=True)
+    assert ResumableRows(tmp_path / ".one.partial" / f"answers{ROWS}").found == {"a": 1}
+
+
 def test_found_only_under_the_same_key(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = build(store, "text", {"k": 1})

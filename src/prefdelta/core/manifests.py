@@ -30,13 +30,14 @@ _LIBRARIES = ("numpy", "peft", "safetensors", "tokenizers", "torch", "transforme
 
 def seal(working: Path, about: Mapping[str, Any]) -> str:
     """Write the manifest of a finished working folder; returns the hash of its content."""
-    for kept in working.rglob(f"*{ROWS}"):
-        kept.unlink()  # the files that were made of them are complete
-    files = {name: file_digest(working / name) for name in files_in(working) if name not in (KEY, MANIFEST)}
+    finished = [name for name in files_in(working) if name not in (KEY, MANIFEST) and not name.endswith(ROWS)]
+    files = {name: file_digest(working / name) for name in finished}
     content = digest(files)
     sizes = {name: (working / name).stat().st_size for name in files}
     told = {"schema": SCHEMA, **about, "content": content, "files": files, "bytes": sizes}
     write_json(working / MANIFEST, {**told, "digest": digest(told)})
+    for kept in working.rglob(f"*{ROWS}"):
+        kept.unlink()  # last: a disk that is full until here costs nothing that was kept
     return content
 
 
