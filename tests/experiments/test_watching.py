@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from prefdelta.core.records import Record, read_rows
+from prefdelta.experiments.kinds import plan_for
 from prefdelta.experiments.run import run_recipe
 from prefdelta.recipe import configure_recipe
 
@@ -52,3 +53,15 @@ def test_results_and_report_say_what_changed(run: Path) -> None:
     page = (run / "report.html").read_text()
     assert "What else changed" in page
     assert "due to ash" in page
+
+
+def test_what_a_merge_is_decides_its_watched_answers_whatever_it_is_called(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
+    configs = []
+    for density in (0.2, 0.8):
+        merge = {"methods": [{"name": "ties", "label": "mine", "options": {"density": density}}], "scales": [1.0]}
+        raw = {**small, "watch": {**WATCH, "benchmarks": WATCH["benchmarks"][:1]}, "merge": merge}
+        units = plan_for(configure_recipe(raw, origin="small"), tmp_path).units
+        configs.append(next(unit.config for unit in units if unit.stage == "watch"))
+    assert configs[0] != configs[1]

@@ -214,6 +214,19 @@ def test_files_that_are_not_what_the_recipe_says_are_told(
         unit.make(tmp_path / "work", {}, RunContext())
 
 
+def test_a_local_folder_of_the_datasets_library_decides_the_data(root: Path, tmp_path: Path) -> None:
+    raw = suite_data.sentence_suite(root)
+    columns = ["premise", "hypothesis"]
+    raw["tasks"][0]["source"] = {"dataset": "json", "data_dir": str(tmp_path / "rows"), "columns": columns}
+    (tmp_path / "rows").mkdir()
+    hashes = []
+    for count in (12, 13):
+        suite_data.write_sentences(tmp_path / "rows" / "train.jsonl", negate=True, count=count)
+        unit = plan_for(recipe(raw), tmp_path / "run").units[0]
+        hashes.append({label: hashed() for label, hashed in unit.externals.items()})
+    assert hashes[0] != hashes[1]
+
+
 def test_a_backbone_of_text_refuses_images(root: Path, tmp_path: Path) -> None:
     raw = suite_data.sentence_suite(root)
     raw["tasks"][0]["source"] = {"format": "split-folders", "files": ["colours.tar.gz"]}

@@ -38,6 +38,11 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
 
     exam = Exam(settings.benchmarks, settings.sampling, None, "test", seed)
 
+    # A label does not tell what it stands for, as a name made of a method and its options does.
+    labelled = {
+        each.called: {"name": each.name, "options": each.options} for each in domain.merges.values() if each.label
+    }
+
     def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         name, scale = selected(inputs["selection"]).merge
         method = domain.merges[name]
@@ -55,7 +60,13 @@ def watch(domain: DomainContext, seed: int, settings: Watch) -> Unit:
     return Unit(
         domain.path(f"watch/{seed}"),
         "watch",
-        config={"watch": settings, "deltas": deltas, "seed": seed, **answering_config(domain.student.given)},
+        config={
+            "watch": settings,
+            "deltas": deltas,
+            "seed": seed,
+            **({"labelled": labelled} if labelled else {}),
+            **answering_config(domain.student.given),
+        },
         inputs={
             **{delta: domain.path(f"adapters/{seed}/{delta}") for delta in deltas},
             **{f"validation of {delta}": domain.path(f"validation/{delta}") for delta in deltas},

@@ -11,6 +11,7 @@ from typing import Any
 
 from prefdelta.core.compression import DAMAGED
 from prefdelta.core.errors import PrefdeltaError, told_of
+from prefdelta.experiments.identity import file_externals
 from prefdelta.experiments.suites.data.hub import read_hub
 from prefdelta.experiments.suites.data.images import IMAGE_READERS
 from prefdelta.experiments.suites.data.rows import Row
@@ -19,7 +20,7 @@ from prefdelta.experiments.suites.data.splits import split
 from prefdelta.experiments.suites.data.task import write_images, write_sentences
 from prefdelta.experiments.suites.suite_context import SuiteContext
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
-from prefdelta.recipe.suite import ClipBackbone, FileSource, SuiteTask, VitBackbone
+from prefdelta.recipe.suite import ClipBackbone, HubSource, SuiteTask, VitBackbone
 
 _NOT_OF_ITS_FORMAT = (OSError, ValueError, LookupError, struct.error, tarfile.TarError, zipfile.BadZipFile, *DAMAGED)
 """What a reader raises of a file that is not what the recipe says."""
@@ -27,7 +28,12 @@ _NOT_OF_ITS_FORMAT = (OSError, ValueError, LookupError, struct.error, tarfile.Ta
 
 def task_data(suite: SuiteContext, task: SuiteTask) -> Unit:
     """A task's source -> its splits, as tensors of images or as sentence pairs."""
-    backbone = suite.recipe.backbone
+    backbone, source = suite.recipe.backbone, task.source
+    externals = (
+        file_externals(source.data_dir or "", "data")
+        if isinstance(source, HubSource)
+        else suite.file_externals(source.files)
+    )
     images = isinstance(backbone, VitBackbone | ClipBackbone)
 
     def make(work: Path, inputs: Inputs, context: RunContext) -> None:
@@ -52,14 +58,14 @@ def task_data(suite: SuiteContext, task: SuiteTask) -> Unit:
             "backbone": backbone.type,
         },
         inputs={},
-        externals=suite.file_externals(task.source.files if isinstance(task.source, FileSource) else ()),
+        externals=externals,
         make=make,
     )
 
 
 def _rows(suite: SuiteContext, task: SuiteTask) -> list[Row]:
     source = task.source
-    if not isinstance(source, FileSource):
+    if isinstance(source, HubSource):
         return read_hub(source)
     readers: Mapping[str, Any] = {**IMAGE_READERS, **SENTENCE_READERS}
     try:
