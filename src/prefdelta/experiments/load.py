@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prefdelta.agent.protocols import resolved
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.recipe import Benchmark, ModelRef, Questions, Sampling, Search, Training
 
 _CHARACTERS = 4
@@ -116,7 +117,9 @@ def evaluated(
             text = Text(_QUESTION, 0, sampling.max_new_tokens)
             found.append(Passed(model, 2 * count, text, benchmark.pairs.max_length, 1))
         elif benchmark.lm_eval is not None:
-            limit = float(benchmark.lm_eval.generation.get("max_gen_toks", _LM_EVAL))  # type: ignore[arg-type]
+            limit = benchmark.lm_eval.generation.get("max_gen_toks", _LM_EVAL)
+            if not isinstance(limit, int | float):
+                raise PrefdeltaError(f"benchmark {benchmark.name!r}: generation.max_gen_toks is a number, not {limit}.")
             found.append(Sampled(model, count, Text(_QUESTION, 0, limit), sampling.batch_size))
         else:
             found.append(Sampled(model, count, text_of(benchmark.questions, sampling, search), sampling.batch_size))
