@@ -15,7 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -255,6 +255,16 @@ class Store:
 
     def _label(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else path.name
+
+
+def builds(root: Path) -> Iterator[dict[str, Any]]:
+    """What the journal of a run says of each artifact that was built; lines that a kill tore are passed over."""
+    journal = root / JOURNAL
+    for line in journal.read_bytes().split(b"\n") if journal.is_file() else ():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.get("event") == "built":
+                yield entry
 
 
 def artifact_key(stage: str, config: Any, inputs: Mapping[str, Artifact]) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 PICTURE = "result.svg"
+TABLE = "results.md"
+FRONT = "preference.svg"
 
 
 class Plan(ABC):

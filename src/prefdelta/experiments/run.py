@@ -24,7 +24,7 @@ from prefdelta.experiments.execution.ray_cluster import RayCluster
 from prefdelta.experiments.execution.scheduler import Executor, execute
 from prefdelta.experiments.feasible import check_files
 from prefdelta.experiments.kinds import plan_for
-from prefdelta.experiments.plan import PICTURE, REPORT, Plan
+from prefdelta.experiments.plan import FRONT, PICTURE, REPORT, TABLE, Plan
 from prefdelta.experiments.published import RUN, published, published_damage, write_run
 from prefdelta.experiments.room import check_room
 from prefdelta.experiments.unit import RunContext
@@ -171,7 +171,7 @@ def _published(plan: Plan, store: Store, artifacts: Mapping[str, Artifact]) -> P
     """Write what the plan has to say, and which files that are; returns the path of the report."""
     try:
         report = plan.publish(store, artifacts)
-        write_run(store.root, RECIPE, RESULTS, REPORT, PICTURE)
+        write_run(store.root, RECIPE, RESULTS, REPORT, PICTURE, TABLE, FRONT)
     except OSError as error:
         raise PrefdeltaError(f"cannot write to {store.root}: {error.strerror or error}.") from error
     return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 import suite_data
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.kinds import plan_for
-from prefdelta.experiments.run import run_recipe
+from prefdelta.experiments.published import published_damage
+from prefdelta.experiments.run import publish_again, run_recipe
 from prefdelta.experiments.suites import tuning
 from prefdelta.experiments.unit import RunContext
 from prefdelta.merging.learned.report import read_report
@@ -212,6 +214,19 @@ def test_files_that_are_not_what_the_recipe_says_are_told(
     (tmp_path / "work").mkdir()
     with pytest.raises(PrefdeltaError, match="^task 'colours': .*" + re.escape(message)):
         unit.make(tmp_path / "work", {}, RunContext())
+
+
+def test_a_suite_is_published_whatever_went_wrong_before_and_verified(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    with (root / "journal.jsonl").open("a") as journal:
+        journal.write('{"event": "failed", "artifact": "merges/0/ties", "error": "OSError"}\n{"event": "built", "art\n')
+    publish_again(root)
+    assert published_damage(root) == []
+    assert (root / "results.md").read_bytes() == (finished / "results.md").read_bytes()
+    for name in ("results.md", "preference.svg"):
+        (root / name).write_text("changed")
+        assert any(f"{name} was changed after it was written" in told for told in published_damage(root))
 
 
 def test_a_local_folder_of_the_datasets_library_decides_the_data(root: Path, tmp_path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prefdelta.core.files import replace_text, write_json
-from prefdelta.core.jsonl import read_objects
-from prefdelta.core.store import JOURNAL, Artifact, Store
+from prefdelta.core.store import Artifact, Store, builds
 from prefdelta.evaluation.results import (
     RESULTS,
     Interval,
@@ -20,6 +18,7 @@ from prefdelta.evaluation.results import (
     SweepPoint,
 )
 from prefdelta.evaluation.score_table import ScoreTable
+from prefdelta.experiments.plan import FRONT, TABLE
 from prefdelta.experiments.suites.accuracy_tables import Outcomes, accuracy_table, hits_table, shares_table
 from prefdelta.experiments.suites.data.task import read_classes
 from prefdelta.experiments.suites.measure import Outcome, read_outcomes
@@ -28,12 +27,8 @@ from prefdelta.experiments.suites.suite_context import BACKBONE, SuiteContext
 from prefdelta.experiments.suites.suite_inputs import ADAPTER
 from prefdelta.experiments.suites.tuning import BARE, CHOSEN, TEST
 from prefdelta.merging.learned.report import REPORT
-from prefdelta.recipe import RECIPE
 from prefdelta.recipe.suite import LearnedMethod, SuiteRecipe
 from prefdelta.report.pareto_front import draw_front
-
-TABLE = "results.md"
-FRONT = "preference.svg"
 
 HITS = (1, 3, 5, 10)
 
@@ -46,7 +41,7 @@ def publish_suite(suite: SuiteContext, store: Store, artifacts: Mapping[str, Art
     """
     results = summarise_suite(suite, artifacts)
     write_json(store.root / RESULTS, results.to_json())
-    replace_text(store.root / TABLE, results_markdown(results, seconds_of(store.root)))
+    replace_text(store.root / TABLE, results_markdown(results, _seconds_of(suite.recipe, store.root)))
     if results.preference is not None:
         replace_text(store.root / FRONT, draw_front(results.preference))
     return store.root / TABLE
@@ -90,24 +85,18 @@ def summarise_suite(suite: SuiteContext, artifacts: Mapping[str, Artifact]) -> S
     )
 
 
-def seconds_of(root: Path) -> dict[str, list[float]]:
+def _seconds_of(recipe: SuiteRecipe, root: Path) -> dict[str, list[float]]:
     """Method -> how long its merges of all tasks took, by the run's journal; learned ones that were taken over from
     tuning say nothing and are left out.
     """
     found: dict[str, list[float]] = {}
-    journal = root / JOURNAL
-    if not journal.is_file():
-        return found
-    entries = [entry for _, entry in read_objects(journal)]
-    recipe = json.loads((root / RECIPE).read_text(encoding="utf-8"))
-    learned = {method["label"] or method["learn"] for method in recipe["methods"] if "learn" in method}
-    for entry in entries:
-        parts = str(entry.get("artifact", "")).split("/")
-        if parts[0] != "merges" or entry.get("resumed"):
-            continue
-        _, seed, method = parts
-        if method not in learned or int(seed) != recipe["seeds"][0]:
-            found.setdefault(method, []).append(float(entry["seconds"]))
+    learned = {method.called for method in recipe.methods if isinstance(method, LearnedMethod)}
+    for entry in builds(root):
+        stage, *where = str(entry["artifact"]).split("/")
+        if stage == "merges" and not entry["resumed"]:
+            seed, method = where
+            if method not in learned or int(seed) != recipe.seeds[0]:
+                found.setdefault(method, []).append(float(entry["seconds"]))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from prefdelta.core.manifests import KEY, MANIFEST, read_manifest
 from prefdelta.core.shard import SHARDS
-from prefdelta.core.store import JOURNAL
+from prefdelta.core.store import builds
 
 _LOG = "metrics.jsonl"
 _GEOMETRY = "geometry.json"
@@ -102,7 +102,7 @@ def run_state(root: Path, *, finished: bool) -> RunState:
 
 def collect_process(root: Path) -> ProcessView:
     """Read manifests, journal, training logs and geometry of a run folder."""
-    seconds = _seconds(root / JOURNAL)
+    seconds = _seconds(root)
     units, trainings, geometry, details = [], [], [], {}
     for manifest in sorted(root.rglob(MANIFEST)):
         folder = manifest.parent
@@ -126,22 +126,17 @@ def collect_process(root: Path) -> ProcessView:
     return ProcessView(units, trainings, geometry, details)
 
 
-def _seconds(journal: Path) -> dict[str, float]:
-    """Artifact -> seconds of its last build and of its shards, in the order of building; torn lines are passed over."""
+def _seconds(root: Path) -> dict[str, float]:
+    """Artifact -> seconds of its last build and of its shards, in the order of building."""
     found: dict[str, float] = {}
     shards: defaultdict[str, float] = defaultdict(float)
-    for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
-        try:
-            entry = json.loads(line)
-        except ValueError:
+    for entry in builds(root):
+        name, seconds = str(entry["artifact"]), float(entry["seconds"])
+        if name.startswith(f"{SHARDS}/"):
+            shards[name.removeprefix(f"{SHARDS}/").rpartition("/")[0]] += seconds
             continue
-        if entry.get("event") == "built":
-            name, seconds = str(entry["artifact"]), float(entry["seconds"])
-            if name.startswith(f"{SHARDS}/"):
-                shards[name.removeprefix(f"{SHARDS}/").rpartition("/")[0]] += seconds
-                continue
-            found.pop(name, None)
-            found[name] = seconds + shards.pop(name, 0.0)
+        found.pop(name, None)
+        found[name] = seconds + shards.pop(name, 0.0)
     return found
 
 
