@@ -162,9 +162,7 @@ def merge(
     stored = stored_dtype(dtype, inputs.adapters)
     info = merged_info(inputs.adapters)
     statistics = MergeStatistics(inputs)
-    stream = merged_modules(
-        inputs, statistics, scale=scale, dtype=stored, rank=rank, compare=compare, progress=progress
-    )
+    stream = merged_modules(inputs, statistics, dtype=stored, rank=rank, compare=compare, progress=progress)
     with (
         staged_folder(target, overwrite=overwrite) as folder,
         one_thread(),
@@ -174,13 +172,7 @@ def merge(
         ranks = write_files(folder, stream, like=info, dtype=stored, rank=rank, names=inputs.modules, copies=copies)
         for hashed in hashing:
             hashed.result()
-        report = statistics.report(
-            info,
-            scale=scale,
-            rank=rank,
-            dtype=str(stored).removeprefix("torch."),
-            stored_ranks=tuple(ranks.values()),
-        )
+        report = statistics.report(str(stored).removeprefix("torch."), rank=rank, stored_ranks=tuple(ranks.values()))
         (folder / REPORT_NAME).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(model_card(report, info.base_model), encoding="utf-8")
     return report
@@ -190,7 +182,6 @@ def merged_modules(
     inputs: Inputs,
     statistics: MergeStatistics,
     *,
-    scale: Scale,
     dtype: torch.dtype,
     rank: int | Literal["servable"] | None = None,
     compare: bool | None = None,
@@ -215,7 +206,7 @@ def merged_modules(
             kept *= left
         inner = deltas.inner(delta).tolist()
         result = Result(module, delta.shape, delta.rank, delta.norm(), inner, kept, merged.notes)
-        measured = compared(result, present, deltas, weights=inputs.weights, scale=scale)
+        measured = compared(inputs, result, present, deltas)
         return measured, delta.scaled(measured.entry.scale).balanced().to(dtype)
 
     waiting: deque[Future[tuple[Measured, LowRank]]] = deque()

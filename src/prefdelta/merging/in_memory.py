@@ -38,6 +38,6 @@ def merge_in_memory(
     if extra_weights == "refuse":
         refuse_base_copies(adapters)
     with one_thread():
-        updates = dict(merged_modules(inputs, MergeStatistics(inputs), scale=scale, dtype=torch.float64))
+        updates = dict(merged_modules(inputs, MergeStatistics(inputs), dtype=torch.float64))
     name = f"{method} of {', '.join(inputs.labels)}"
     return MemoryAdapter(name, updates, merged_info(adapters), stored_dtype(None, adapters))

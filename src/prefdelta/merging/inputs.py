@@ -38,6 +38,7 @@ class Inputs:
         adapters: what is merged.
         labels: what they are called, each differently.
         weights: one for each.
+        scale: λ or a rule.
         modules: the union of their modules, sorted.
     """
 
@@ -46,6 +47,7 @@ class Inputs:
     adapters: Sequence[Adapter]
     labels: Sequence[str]
     weights: Sequence[float]
+    scale: Scale
     modules: Sequence[str]
 
 
@@ -71,7 +73,7 @@ def prepare(
     check_arguments(opened, target, weights, scale, rank, extra_weights)
     labels = tell_apart([adapter.path for adapter in opened])
     factors = checked_weights(weights, len(opened))
-    return Inputs(chosen, checked, opened, labels, factors, common_modules(opened, labels))
+    return Inputs(chosen, checked, opened, labels, factors, scale, common_modules(opened, labels))
 
 
 def check_arguments(

@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import torch
 
-from prefdelta.adapters import AdapterInfo
 from prefdelta.core.names import list_names, public_name
 from prefdelta.linalg.stack import Stack
 from prefdelta.merging.inputs import Inputs
 from prefdelta.merging.methods.average import shares
 from prefdelta.merging.registry import Options
 from prefdelta.merging.report import InputAdapter, MergeReport, ModuleReport, ratio
-from prefdelta.merging.scale import Scale, factor_for
+from prefdelta.merging.scale import factor_for
 
 _DOMINANT = 5.0
 _UNDETERMINED = 1e-6  # a principal cosine below this leaves an alignment to rounding
@@ -46,23 +45,20 @@ class Measured(NamedTuple):
     inner: Sequence[float]
 
 
-def compared(
-    result: Result, present: Sequence[int], deltas: Stack, *, weights: Sequence[float], scale: Scale
-) -> Measured:
+def compared(inputs: Inputs, result: Result, present: Sequence[int], deltas: Stack) -> Measured:
     """Choose the factor on a module's result, and compare the scaled result with the updates.
 
     It is compared with their plain average too, if their cross products are known.
 
     Args:
+        inputs: what is merged.
         result: the module as the method gave it.
         present: the positions of the adapters that have the module.
         deltas: the updates.
-        weights: one per adapter.
-        scale: λ or a rule.
     """
     norms = deltas.norms()
-    factor = factor_for(scale, norm=result.norm, inner=result.inner, norms=norms, weights=weights)
-    share = torch.tensor(plain_shares(weights), dtype=torch.float64)
+    factor = factor_for(inputs.scale, norm=result.norm, inner=result.inner, norms=norms, weights=inputs.weights)
+    share = torch.tensor(plain_shares(inputs.weights), dtype=torch.float64)
     average = math.sqrt(max(float(share @ deltas.gram() @ share), 0.0)) if deltas.gram_is_known else None
     agreement = math.copysign(1.0, factor) * float(share @ torch.tensor(result.inner, dtype=torch.float64))
     entry = ModuleReport(
@@ -99,16 +95,8 @@ class MergeStatistics:
             self._empty[index] += index in measured.entry.adapters and norm == 0.0
         self._modules.append(measured.entry)
 
-    def report(
-        self,
-        info: AdapterInfo,
-        *,
-        scale: Scale,
-        rank: int | str | None,
-        dtype: str,
-        stored_ranks: Sequence[int],
-    ) -> MergeReport:
-        """The report of all modules counted; ``info`` is what the result says about its base model."""
+    def report(self, dtype: str, *, rank: int | str | None = None, stored_ranks: Sequence[int] = ()) -> MergeReport:
+        """The report of all modules counted, with how the result is stored."""
         norm = math.sqrt(sum(entry.norm**2 for entry in self._modules))
         average = _whole([entry.average_norm for entry in self._modules])
         lost = sum(entry.norm**2 * (1 / entry.kept_energy - 1) for entry in self._modules if entry.kept_energy)
@@ -142,7 +130,7 @@ class MergeStatistics:
             version=metadata.version("prefdelta"),
             method=self._inputs.method.name,
             options=options.model_dump(mode="json"),
-            scale=scale,
+            scale=self._inputs.scale,
             rank=rank,
             dtype=dtype,
             adapters=entries,
@@ -153,7 +141,7 @@ class MergeStatistics:
             smallest_cosine=min(cosines, default=None),
             kept_energy=kept,
             stored_ranks=tuple(sorted(set(stored_ranks))),
-            warnings=tuple(self._warnings(entries, info, kept, options, rank)),
+            warnings=tuple(self._warnings(entries, kept, options, rank)),
             modules=tuple(sorted(self._modules, key=lambda entry: entry.module)),
         )
 
@@ -161,7 +149,7 @@ class MergeStatistics:
         return sum(part * value for part, value in zip(plain_shares(self._inputs.weights), self._inner, strict=True))
 
     def _warnings(
-        self, entries: Sequence[InputAdapter], info: AdapterInfo, kept: float, options: Options, rank: int | str | None
+        self, entries: Sequence[InputAdapter], kept: float, options: Options, rank: int | str | None
     ) -> Iterator[str]:
         if bases := different_bases(entry.base_model for entry in entries):
             yield f"the adapters name different base models ({list_names(bases)}); the first one's is kept."

@@ -9,7 +9,7 @@ from prefdelta.adapters import Adapter
 from prefdelta.adapters.trained import TRAINING, OwnScale, read_own_scale
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.linalg.threads import one_thread
-from prefdelta.merging.engine import merged_info, merged_modules, stored_dtype
+from prefdelta.merging.engine import merged_modules, stored_dtype
 from prefdelta.merging.inputs import prepare
 from prefdelta.merging.registry import Options
 from prefdelta.merging.report import MergeReport
@@ -55,10 +55,9 @@ def unscaled(
     statistics = MergeStatistics(inputs)
     dtype = stored_dtype(None, inputs.adapters)
     with one_thread():
-        for _ in merged_modules(inputs, statistics, scale=1.0, dtype=dtype, compare=True):
+        for _ in merged_modules(inputs, statistics, dtype=dtype, compare=True):
             pass
-    name = str(dtype).removeprefix("torch.")
-    return statistics.report(merged_info(inputs.adapters), scale=1.0, rank=None, dtype=name, stored_ranks=())
+    return statistics.report(str(dtype).removeprefix("torch."))
 
 
 def stored_scale(

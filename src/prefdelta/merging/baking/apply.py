@@ -109,5 +109,5 @@ def apply_merge(
     model = open_base(base)
     if extra_weights == "refuse":
         refuse_base_copies(inputs.adapters, model.folder)
-    updates = MergedUpdates(inputs, scale, dtype)
+    updates = MergedUpdates(inputs, dtype)
     return bake(model, updates, target, dtype=dtype, overwrite=overwrite, progress=progress)

@@ -21,7 +21,6 @@ from prefdelta.merging.baking.spill import Spill
 from prefdelta.merging.engine import merged_info
 from prefdelta.merging.inputs import Inputs, module_shapes, updates_of
 from prefdelta.merging.report import MergeReport
-from prefdelta.merging.scale import Scale
 from prefdelta.merging.statistics import MergeStatistics, Result, compared
 
 Rows = Callable[[int, int], Tensor]
@@ -58,14 +57,12 @@ class AdapterUpdates:
 class MergedUpdates:
     """The updates of a merge, made module by module as they are baked; otherwise as :class:`AdapterUpdates`."""
 
-    def __init__(self, inputs: Inputs, scale: Scale, dtype: str) -> None:
+    def __init__(self, inputs: Inputs, dtype: str) -> None:
         self._inputs = inputs
-        self._scale = scale
         self._dtype = dtype
         self._statistics = MergeStatistics(inputs)
-        self._info = merged_info(inputs.adapters)
         self.owner = f"the merge of {list_names(inputs.labels)}"
-        self.base_model = self._info.base_model
+        self.base_model = merged_info(inputs.adapters).base_model
         self.shapes: Mapping[str, tuple[int, int]] = module_shapes(inputs.adapters, inputs.labels)
 
     @contextmanager
@@ -93,15 +90,15 @@ class MergedUpdates:
             yield factor_rows(delta.scaled(self._measure(result, present, deltas)), transposed)
 
     def _measure(self, result: Result, present: Sequence[int], deltas: Stack) -> float:
-        measured = compared(result, present, deltas, weights=self._inputs.weights, scale=self._scale)
+        measured = compared(self._inputs, result, present, deltas)
         self._statistics.add(measured)
         return measured.entry.scale
 
     def origin(self) -> tuple[tuple[BakedAdapter, ...], float | str, MergeReport | None]:
         """The adapters and the report of their merge."""
-        merge = self._statistics.report(self._info, scale=self._scale, rank=None, dtype=self._dtype, stored_ranks=())
+        merge = self._statistics.report(self._dtype)
         adapters = tuple(BakedAdapter(name=entry.name, fingerprint=entry.fingerprint) for entry in merge.adapters)
-        return adapters, self._scale, merge
+        return adapters, merge.scale, merge
 
 
 Updates = AdapterUpdates | MergedUpdates

@@ -30,7 +30,7 @@ from prefdelta.merging.inspection.results import (
     Inspection,
     ModulePairs,
 )
-from prefdelta.merging.inspection.signs import Grid, SignTally, entries, grid
+from prefdelta.merging.inspection.signs import SignTally, grid
 from prefdelta.merging.statistics import different_bases, times_the_others
 
 
@@ -71,10 +71,10 @@ def inspect_adapters(
 class _Part(Bases):
     """One update's bases, norm, effective rank and sampled entries."""
 
-    def __init__(self, delta: LowRank, where: Grid) -> None:
+    def __init__(self, delta: LowRank, rows: Tensor, columns: Tensor) -> None:
         super().__init__(delta)
         self.delta = delta
-        self.entries = entries(delta, where)
+        self.entries = delta.B[rows] @ delta.A[:, columns]
         shares = (self.S / self.norm) ** 2 if self.norm else self.S
         self.effective_rank = math.exp(float(torch.special.entr(shares).sum())) if self.norm else None
 
@@ -102,13 +102,13 @@ class _Walk:
 
     def visit(self, module: str) -> None:
         shape = self._shapes[module]
-        where = grid(module, shape)
-        self._sampled += len(where.rows) * len(where.columns)
+        rows, columns = grid(module, shape)
+        self._sampled += len(rows) * len(columns)
         deltas = [
             adapter.load(module, torch.float64) if module in adapter else LowRank.zero(shape)
             for adapter in self._adapters
         ]
-        parts = [_Part(delta, where) for delta in deltas]
+        parts = [_Part(delta, rows, columns) for delta in deltas]
         adapted = [module in adapter for adapter in self._adapters]
         self._modules.append(
             InspectedModule(

@@ -9,32 +9,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prefdelta.linalg.lowrank import LowRank
 from prefdelta.merging.inspection.results import SignConflict
 
 SIDE = 256
 """Rows and columns of the sampled grid: at most 65,536 entries of a module; smaller modules are taken whole."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The rows and columns of a module whose crossings are looked at."""
-
-    rows: Tensor
-    columns: Tensor
-
-
-def grid(module: str, shape: tuple[int, int]) -> Grid:
-    """A sample of at most SIDE × SIDE entries, a function of the module's name and shape alone."""
+def grid(module: str, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The rows and columns of a module whose crossings are looked at: at most SIDE × SIDE entries, a function of the
+    module's name and shape alone.
+    """
     seed = int.from_bytes(hashlib.sha256(module.encode()).digest()[:8], "big") >> 1
     generator = torch.Generator().manual_seed(seed)
     rows, columns = (torch.randperm(size, generator=generator)[:SIDE].sort().values for size in shape)
-    return Grid(rows, columns)
-
-
-def entries(delta: LowRank, where: Grid) -> Tensor:
-    """ΔW at the crossings, ``(rows, columns)``: O((rows + columns) r) memory beside the result."""
-    return delta.B[where.rows] @ delta.A[:, where.columns]
+    return rows, columns
 
 
 @dataclass

@@ -53,15 +53,13 @@ class Directions(ABC):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Directions:
         """The same directions elsewhere, or in another number format."""
-        tensors = {each.name: getattr(self, each.name) for each in fields(self)}
-        return replace(
-            self,
-            **{
-                name: tensor.to(device, dtype if tensor.is_floating_point() else None)
-                for name, tensor in tensors.items()
-                if isinstance(tensor, Tensor)
-            },
-        )
+        parts = ((each.name, getattr(self, each.name)) for each in fields(self))
+        moved = {
+            name: part.to(device, dtype if part.is_floating_point() else None)
+            for name, part in parts
+            if isinstance(part, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,7 +125,7 @@ def multislerp(deltas: Sequence[LowRank], *, weights: Sequence[float], options: 
     Raises:
         PrefdeltaError: the directions cancel, or the weights have no positive sum.
     """
-    present, cosines, norms, share = _directions(deltas, weights)
+    present, cosines, norms, share = directions(deltas, weights)
     if not present:
         return Merged(LowRank.zero(deltas[0].shape))
     return _on_sphere(present, norms, _normalised(share, cosines), share)
@@ -163,7 +163,7 @@ def karcher(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Kar
     Raises:
         PrefdeltaError: the directions cancel, or the weights have no positive sum.
     """
-    present, cosines, norms, share = _directions(deltas, weights)
+    present, cosines, norms, share = directions(deltas, weights)
     if not present:
         return Merged(LowRank.zero(deltas[0].shape))
     point = _normalised(share, cosines)
@@ -185,7 +185,7 @@ def karcher(deltas: Sequence[LowRank], *, weights: Sequence[float], options: Kar
     return Merged(merged.delta, {"steps": float(taken)})
 
 
-def _directions(deltas: Sequence[LowRank], weights: Sequence[float]) -> tuple[list[LowRank], Tensor, Tensor, Tensor]:
+def directions(deltas: Sequence[LowRank], weights: Sequence[float]) -> tuple[list[LowRank], Tensor, Tensor, Tensor]:
     """The updates that are not zero, the cosines between them, their norms, their shares of the weight."""
     products = Stack.of(deltas).gram()
     norms = products.diagonal().sqrt()

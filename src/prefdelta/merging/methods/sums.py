@@ -8,8 +8,8 @@ import torch
 
 from prefdelta.linalg.lowrank import LowRank, concat
 from prefdelta.linalg.stack import Stack
-from prefdelta.merging.methods.average import shares
 from prefdelta.merging.methods.options import ProjectionOptions, SvdOptions
+from prefdelta.merging.methods.spherical import directions
 from prefdelta.merging.registry import Merged, Options, implements
 
 
@@ -123,17 +123,14 @@ def model_stock(deltas: Sequence[LowRank], *, weights: Sequence[float], options:
 
     Notes: ``mean_cosine`` (before the bound) and ``interpolation``, t.
     """
-    products = Stack.of(deltas).gram()
-    norms = products.diagonal().sqrt()
-    present = [index for index in range(len(deltas)) if norms[index] > 0]
+    present, cosines, _, share = directions(deltas, weights)
     if not present:
         return Merged(LowRank.zero(deltas[0].shape))
     count = len(present)
     cosine = 1.0
     if count > 1:
-        cosines = products[present][:, present] / (norms[present][:, None] * norms[present])
         cosine = float(torch.triu(cosines, diagonal=1).sum()) / (count * (count - 1) / 2)
     bounded = min(max(cosine, 0.0), 1.0)
     t = count * bounded / (1 + (count - 1) * bounded)
-    mean = concat([deltas[index] for index in present], shares([weights[index] for index in present]))
+    mean = concat(present, share.tolist())
     return Merged(mean.scaled(t), {"mean_cosine": cosine, "interpolation": t})

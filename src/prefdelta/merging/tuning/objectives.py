@@ -55,7 +55,7 @@ def labelled(draws: Sequence[Sequence[Record]], tasks: Sequence[str]) -> Measure
     """The mean score of one or more answers to each item, in [0, 1]; the same items in each draw."""
     by_draw = [[[record.score for record in _of_task(draw, task)] for task in tasks] for draw in draws]
     by_item = [np.mean(scores, axis=0)[None] for scores in zip(*by_draw, strict=True)]
-    return Measured(_mean_of(by_item), by_item, _unparsed(draws), _truncated(draws))
+    return _measured(float(np.mean([task.mean() for task in by_item])), by_item, draws)
 
 
 def informative(draws: Sequence[Sequence[Record]], questions: Mapping[str, Sequence[str]]) -> Measured:
@@ -69,28 +69,19 @@ def informative(draws: Sequence[Sequence[Record]], questions: Mapping[str, Seque
         agreement(*([record.parsed for record in _of_task(draw, task)] for draw in draws), questions=asked)
         for task, asked in questions.items()
     ]
-    return Measured(
-        sum(task.information for task in found) / len(found),
-        [task.by_item[None] for task in found],
-        _unparsed(draws),
-        _truncated(draws),
-    )
+    score = sum(task.information for task in found) / len(found)
+    return _measured(score, [task.by_item[None] for task in found], draws)
 
 
 def _of_task(records: Sequence[Record], task: str) -> list[Record]:
     return [record for record in records if record.task == task]
 
 
-def _mean_of(by_item: Sequence[Array]) -> float:
-    return float(np.mean([task.mean() for task in by_item]))
-
-
-def _unparsed(draws: Sequence[Sequence[Record]]) -> float:
-    return float(np.mean([record.unparsed for draw in draws for record in draw]))
-
-
-def _truncated(draws: Sequence[Sequence[Record]]) -> float:
-    return float(np.mean([record.truncated for draw in draws for record in draw]))
+def _measured(score: float, by_item: list[Array], draws: Sequence[Sequence[Record]]) -> Measured:
+    records = [record for draw in draws for record in draw]
+    unparsed = float(np.mean([record.unparsed for record in records]))
+    truncated = float(np.mean([record.truncated for record in records]))
+    return Measured(score, by_item, unparsed, truncated)
 
 
 class Objective(Protocol):
