@@ -194,8 +194,9 @@ def test_a_search_conversation_keeps_its_spans(server: ChatServer, tmp_path: Pat
 
 
 def test_search_limits_that_need_the_models_tokens_are_refused(server: ChatServer, tmp_path: Path) -> None:
-    with pytest.raises(PrefdeltaError, match="window"):
-        _sampler(server, _environment(window=100))
+    with pytest.raises(PrefdeltaError, match=r"search\.window .* set it to null"):
+        _sampler(server, _environment(protocol="search_r1"))  # whose own window is 4,096
+    _sampler(server, _environment(protocol="search_r1", window=None))
     with pytest.raises(PrefdeltaError, match="`tokenizer`"):
         sample_responses(_items("mia"), _sampler(server, _environment(passage_tokens=5)), tmp_path, seed=1)
 

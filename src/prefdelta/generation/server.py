@@ -78,7 +78,7 @@ class RemoteSampler:
     ) -> None:
         if environment is not None and environment.settings.window is not None:
             raise PrefdeltaError(
-                f"search.window counts a model's own tokens, which {name} does not show; leave it out."
+                f"search.window counts a model's own tokens, which {name} does not show; set it to null."
             )
         self._writer = writer
         self.together = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,11 @@ def test_the_nearest_passages_are_found(encoder: Path, corpus: Path, tmp_path: P
     np.testing.assert_allclose(reached, best, atol=1e-5)  # ties may come in another order
 
 
-def test_what_is_missing_is_told(corpus: Path, tmp_path: Path) -> None:
+def test_what_is_missing_or_damaged_is_told(encoder: Path, corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoder, tmp_path / "damaged")
+    (weights,) = (tmp_path / "damaged").rglob("model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(PrefdeltaError, match=r"cannot load the encoder .*damaged"):
+        Encoder(str(tmp_path / "damaged"))
     with pytest.raises(PrefdeltaError, match="cannot load the encoder"):
         build_index(tmp_path / "index", str(corpus), encoder=str(tmp_path / "nowhere"))

@@ -133,6 +133,10 @@ def test_loading_keeps_the_trained_head_and_refuses_a_model_without_one(tmp_path
         load_reward(ModelRef(path=str(tmp_path / "causal")))
     with pytest.raises(PrefdeltaError, match="no model folder"):
         load_reward(ModelRef(path=str(tmp_path / "gone")))
+    weights = tmp_path / "reward" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(PrefdeltaError, match=r"model\.safetensors"):
+        load_reward(ModelRef(path=str(tmp_path / "reward")))
 
 
 def test_a_thought_is_not_scored_but_what_was_found_is() -> None:

@@ -47,10 +47,10 @@ class Encoder:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise PrefdeltaError("dense search needs sentence-transformers; pip install 'prefdelta[dense]'.") from error
-        try:
+        from prefdelta.core.models import loading  # here, as other retrievers need no torch
+
+        with loading(f"the encoder {name!r}"):
             self._model = SentenceTransformer(name)
-        except (OSError, ValueError) as error:
-            raise PrefdeltaError(f"cannot load the encoder {name!r}: {' '.join(str(error).split())[:200]}") from error
         self._room = self._model.max_seq_length or _PASSAGE_TOKENS
         self._batch_size = batch_size
 

@@ -11,9 +11,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from prefdelta.core.chat import conversation_ids
+from prefdelta.core.checkpoint import check_model_folder
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.model_files import local_folder
-from prefdelta.core.models import context_of, default_device, load_tokenizer, torch_dtype
+from prefdelta.core.models import context_of, default_device, load_tokenizer, loading, torch_dtype
 from prefdelta.core.records import Item, Sample
 from prefdelta.core.thoughts import after_thoughts, stray_thought
 from prefdelta.pairs.scoring.scores import REWARD_BATCHES
@@ -36,18 +37,17 @@ def load_reward(ref: ModelRef) -> LoadedReward:
             with a head of random numbers.
     """
     device = default_device()
-    try:
-        tokenizer = load_tokenizer(ref)
+    where, tokenizer = local_folder(ref), load_tokenizer(ref)
+    if where is not None:
+        check_model_folder(where)
+    with loading(f"the reward model {ref.path!r}"):
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            local_folder(ref) or ref.path,
+            where or ref.path,
             revision=ref.revision,
             dtype=torch_dtype(ref, device),
             trust_remote_code=ref.trust_remote_code,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PrefdeltaError(f"cannot load the reward model {ref.path!r}: {reason}") from error
     if info["missing_keys"]:
         raise PrefdeltaError(
             f"{ref.path!r} is no reward model: its checkpoint lacks {min(info['missing_keys'])!r}, which would be "
