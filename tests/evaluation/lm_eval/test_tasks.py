@@ -188,6 +188,25 @@ def test_mmlu_pro_is_read_from_a_published_output_file(shared_data: Path) -> Non
     assert set(rows["answer"]) <= set("ABCDEFGHIJ")
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("doc_to_text: '{{nope}}'", "cannot load the lm_eval task 'broken': 'nope' is undefined"),
+        ("doc_to_text: '{{nope'", "cannot load the lm_eval task 'broken': unexpected end of template"),
+        ("doc_to_text: prompt\nbogus: 1", "unexpected keyword argument 'bogus'"),
+        ("doc_to_text: prompt\ngeneration_kwargs: {until: 5}", "'broken' cannot ask its questions .TypeError"),
+    ],
+)
+def test_a_mistake_in_a_task_file_is_told(changed: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text(
+        "task: broken\ncustom_dataset: !function prefdelta.evaluation.lm_eval.documents.micro\n"
+        "dataset_kwargs: {task: chain}\ntest_split: test\noutput_type: generate_until\ndoc_to_target: answer\n"
+        f"{changed}\n"
+    )
+    with pytest.raises(PrefdeltaError, match=message):
+        load_harness(LmEval(task="broken", include_path=str(tmp_path)))
+
+
 def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "task: mine\ncustom_dataset: !function prefdelta.evaluation.lm_eval.documents.micro\n"

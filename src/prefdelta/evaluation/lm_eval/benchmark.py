@@ -6,6 +6,9 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item, to_json
 from prefdelta.evaluation.lm_eval.collecting import Asked, collect, sampling_of
 from prefdelta.evaluation.lm_eval.loading import load_tasks
@@ -40,7 +43,7 @@ def load_harness(settings: LmEval) -> Harness:
     """Load a task and its questions, once per process and settings.
 
     Raises:
-        PrefdeltaError: as :func:`~prefdelta.evaluation.lm_eval.loading.load_tasks`.
+        PrefdeltaError: as :func:`~prefdelta.evaluation.lm_eval.loading.load_tasks`, or its questions cannot be made.
     """
     return _load(to_json(settings.model_dump(mode="json")))
 
@@ -49,4 +52,10 @@ def load_harness(settings: LmEval) -> Harness:
 def _load(settings: str) -> Harness:
     parsed = LmEval.model_validate_json(settings)
     tasks = load_tasks(parsed)
-    return Harness(parsed, tasks, collect(tasks))
+    try:
+        return Harness(parsed, tasks, collect(tasks))
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise PrefdeltaError(
+            f"the lm_eval task {parsed.task!r} cannot ask its questions ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}); correct its file, or the data."
+        ) from error

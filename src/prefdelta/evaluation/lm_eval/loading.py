@@ -11,6 +11,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
 from prefdelta.core.files import file_digest
 from prefdelta.core.records import digest
@@ -48,10 +50,10 @@ def load_tasks(settings: LmEval) -> dict[str, Any]:
             )
         try:
             tasks: dict[str, Any] = dict(manager.load([settings.task])["tasks"])
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, TypeError, TemplateError) as error:
             raise PrefdeltaError(
-                f"cannot load the lm_eval task {settings.task!r}: {' '.join(str(error).split())[:300]}. Give the path "
-                "of a local copy as lm_eval.data, or check the network."
+                f"cannot load the lm_eval task {settings.task!r}: {' '.join(str(error).split())[:300]}. Correct its "
+                "file, give the path of a local copy as lm_eval.data, or check the network."
             ) from error
     for name, task in tasks.items():
         if task.get_config("output_type") != "generate_until" or task.get_config("repeats") not in (None, 1):
