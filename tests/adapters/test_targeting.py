@@ -24,6 +24,7 @@ from prefdelta.adapters.patterns import Matcher, Patterns
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.merging import merge
 from prefdelta.merging.baking import apply_adapter
+from prefdelta.merging.learned.merged_model import directions_and_layout
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -319,6 +320,8 @@ def test_a_table_that_differs_is_not_put_on_a_model_that_must_come_back(tmp_path
         adapted(base, Adapter.open(tmp_path / "a")),
     ):
         pass
+    with pytest.raises(PrefdeltaError, match=r"embed_tokens\.base_layer\.weight, which differs"):
+        directions_and_layout(base, [Adapter.open(tmp_path / "a")], "ada-task")
 
 
 @pytest.mark.filterwarnings("ignore")

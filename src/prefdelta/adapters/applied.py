@@ -87,7 +87,7 @@ def adapted(
         return
     targets = target_modules(model, adapter)
     extra = adapter.extra if heads else ()
-    _check_tables(model, adapter, extra)
+    check_tables(model, adapter, extra)
     if fold or (fold is None and not extra and _may_fold(model, targets)):
         with _folded(targets, adapter, scale):
             yield model
@@ -320,8 +320,18 @@ def _made_for(adapter: LoraAdapter) -> str:
     return f"; it was made for {adapter.base_model!r}" if adapter.base_model else ""
 
 
-def _check_tables(model: nn.Module, adapter: LoraAdapter, extra: Sequence[str]) -> None:
-    """Refuse what PEFT would load over the base's own weights, and could not take off again."""
+def check_tables(model: nn.Module, adapter: LoraAdapter, extra: Sequence[str] = ()) -> None:
+    """Refuse what PEFT would load over the base's own weights, and could not take off again.
+
+    Args:
+        model: a model that :func:`target_modules` finds the adapter's modules in.
+        adapter: the adapter.
+        extra: the fully trained tensors that are to be put on too.
+
+    Raises:
+        PrefdeltaError: the configuration does not name one of them, or a table of the base in the adapter differs from
+            this base's.
+    """
     kept = [*(adapter.config.get("modules_to_save") or ()), *_TRAINED_TOKENS]
     for name in extra:
         if not any(module in name.split(".") for module in kept):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prefdelta.adapters import Adapter, MemoryAdapter
-from prefdelta.adapters.applied import target_modules
+from prefdelta.adapters.applied import check_tables, target_modules
 from prefdelta.core.names import tell_apart
 from prefdelta.linalg.lowrank import LowRank
 from prefdelta.linalg.threads import one_thread
@@ -33,10 +33,12 @@ def directions_and_layout(
     """Every module's directions, on the model's device, and where their coefficients are in φ.
 
     Raises:
-        PrefdeltaError: the adapters do not fit together or the model, or there is no such method or option.
+        PrefdeltaError: the adapters do not fit together or the model, one holds a table that differs from the model's,
+            or there is no such method or option.
     """
     for adapter in adapters:
         target_modules(model, adapter)
+        check_tables(model, adapter)
     parts = {module: on_module_device(model, module, found) for module, found in _directions(adapters, method, options)}
     return parts, _layout({module: found.shape for module, found in parts.items()}, method)
 
