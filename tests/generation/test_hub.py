@@ -52,12 +52,14 @@ def test_a_saved_folder_with_splits_and_ids(tmp_path: Path) -> None:
         _load(tmp_path / "saved", split="tset")
 
 
-def test_a_folder_in_the_hubs_layout(tmp_path: Path) -> None:
+def test_a_folder_in_the_hubs_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gsm").mkdir()
     for split in ("train", "test"):
         (tmp_path / "gsm" / f"{split}.jsonl").write_text(json.dumps({"question": split}) + "\n", encoding="utf-8")
     items = _load(tmp_path / "gsm", split="test")
     assert [(item.id, item.task, item.messages[0]["content"]) for item in items] == [("test-0", "gsm", "test")]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _load(Path("~/gsm"), split="test") == items
     with pytest.raises(PrefdeltaError, match="dev"):
         _load(tmp_path / "gsm", split="dev")
 

@@ -54,7 +54,8 @@ def _rows(questions: Questions) -> tuple[Any, bool]:
             if split not in saved:
                 raise PrefdeltaError(f"{path} has no split {split!r}; {did_you_mean(split, saved)}")
             return saved[split], True
-        return datasets.load_dataset(questions.source, questions.config, split=split, revision=questions.revision), True
+        source = str(path) if path.is_dir() else questions.source
+        return datasets.load_dataset(source, questions.config, split=split, revision=questions.revision), True
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise PrefdeltaError(
