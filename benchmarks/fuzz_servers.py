@@ -30,7 +30,8 @@ from typing import Any
 from prefdelta.agent.retrieval import http as search_client
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.generation.completion import Completion, Refusal
-from prefdelta.generation.openai_client import ChatClient, Endpoint
+from prefdelta.generation.openai_client import ChatClient
+from prefdelta.recipe import Server
 
 KEY = "sk-fuzz-0123456789abcdef"
 TIME_LIMIT = 5.0
@@ -207,7 +208,7 @@ def judge(outcome: Outcome, numbers: Sequence[int], kind: str, told: str, second
 
 def ask_chat(url: str, numbers: Sequence[int], outcome: Outcome) -> None:
     """Ask for several replies by the chat client; one that ends the call is asked for alone."""
-    client = ChatClient(Endpoint(f"{url}/v1", "m", concurrency=4, timeout=TIMEOUT, attempts=1))
+    client = ChatClient(Server(url=f"{url}/v1", model="m", concurrency=4, timeout=TIMEOUT, attempts=1))
     started = time.monotonic()
     bodies = [{"messages": [{"role": "user", "content": f"#{number}#"}], "max_tokens": 9} for number in numbers]
     try:

@@ -12,7 +12,7 @@ from prefdelta.core.records import Item, Sample, read_rows
 from prefdelta.generation.backends import server_sampler
 from prefdelta.generation.completion import Completion, Refusal
 from prefdelta.generation.fields import RequestFields
-from prefdelta.generation.openai_client import ChatClient, Endpoint
+from prefdelta.generation.openai_client import ChatClient
 from prefdelta.generation.responses import SERVER_NOTES, sample_responses
 from prefdelta.recipe import Sampling, Server
 from strict_server import Refuses, reasoning_model, strict_server
@@ -44,7 +44,7 @@ def forbidden(body: dict[str, Any]) -> dict[str, Any] | None:
 )
 def test_a_server_is_asked_with_the_fields_that_it_takes(refuses: Refuses, status: int, taken: set[str]) -> None:
     with strict_server(refuses, status) as (url, bodies):
-        client = ChatClient(Endpoint(url, "m", concurrency=1))
+        client = ChatClient(Server(url=url, model="m", concurrency=1))
         replies = client.ask([ASKED] * 3)
         assert [reply.text for reply in replies if isinstance(reply, Completion)] == ["[[A>B]]"] * 3
         assert bodies[-1].keys() == taken
@@ -55,7 +55,7 @@ def test_a_server_is_asked_with_the_fields_that_it_takes(refuses: Refuses, statu
 
 def test_fields_may_be_left_out_by_hand() -> None:
     with strict_server(lambda body: None) as (url, bodies):
-        ChatClient(Endpoint(url, "m", omit=("seed", "temperature"))).ask([ASKED])
+        ChatClient(Server(url=url, model="m", omit=("seed", "temperature"))).ask([ASKED])
         assert bodies[0].keys() == {"model", "messages", "max_tokens", "top_k"}
 
 
@@ -72,7 +72,7 @@ def test_fields_may_be_left_out_by_hand() -> None:
 )
 def test_a_refusal_of_the_request_itself_stands(told: str) -> None:
     with strict_server(lambda body: {"error": {"message": told}}) as (url, bodies):
-        client = ChatClient(Endpoint(url, "m"))
+        client = ChatClient(Server(url=url, model="m"))
         (reply,) = client.ask([ASKED])
         assert isinstance(reply, Refusal)
         assert told[:40] in reply.reason
@@ -86,7 +86,7 @@ def test_a_server_that_takes_neither_spelling_ends_as_a_refusal() -> None:
         return {"error": {"message": f"{name} is not supported", "param": name}}
 
     with strict_server(refuses) as (url, bodies):
-        replies = ChatClient(Endpoint(url, "m", concurrency=1)).ask([ASKED] * 2)
+        replies = ChatClient(Server(url=url, model="m", concurrency=1)).ask([ASKED] * 2)
         assert all(isinstance(reply, Refusal) for reply in replies)
         assert len(bodies) <= 4
 

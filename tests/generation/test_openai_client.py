@@ -11,7 +11,8 @@ import pytest
 from judge_server import JudgeServer, judge_server
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.generation.completion import Completion, Refusal
-from prefdelta.generation.openai_client import ChatClient, Endpoint
+from prefdelta.generation.openai_client import ChatClient
+from prefdelta.recipe import Server
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def server() -> Iterator[JudgeServer]:
 
 def client(url: str, **options: float) -> ChatClient:
     settings = {"timeout": 60.0, "attempts": 2, "concurrency": 4, **options}
-    return ChatClient(Endpoint(url, "some-judge", **settings))  # type: ignore[arg-type]
+    return ChatClient(Server(url=url, model="some-judge", **settings))  # type: ignore[arg-type]
 
 
 def body(text: str) -> dict[str, object]:

@@ -11,6 +11,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.recipe import Lora, ModelRef
+from prefdelta.training import logprobs
 from prefdelta.training.data import Row, collate
 from prefdelta.training.logprobs import check_head, token_logprobs
 from prefdelta.training.lora import attach
@@ -36,13 +37,16 @@ def _lora(seed: int = 0, targets: Any = "all-linear") -> Any:
 
 @pytest.mark.parametrize("chunk_elements", [1, 5000, 2**27])
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "lm_head")])
-def test_equal_to_full_logits_with_lora(rows: tuple[Row, ...], chunk_elements: int, targets: Any) -> None:
+def test_equal_to_full_logits_with_lora(
+    rows: tuple[Row, ...], monkeypatch: pytest.MonkeyPatch, chunk_elements: int, targets: Any
+) -> None:
+    monkeypatch.setattr(logprobs, "_CHUNK_ELEMENTS", chunk_elements)
     model = _lora(targets=targets)
     batch = collate(rows, positions=(0, 1))
     weights = torch.randn(batch["own"].shape, generator=torch.Generator().manual_seed(1))
     results = []
     for compute in (
-        lambda: token_logprobs(model, batch["input_ids"], batch["own"], chunk_elements=chunk_elements),
+        lambda: token_logprobs(model, batch["input_ids"], batch["own"]),
         lambda: _full(model, batch["input_ids"], batch["own"]),
     ):
         model.zero_grad()

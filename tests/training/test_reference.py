@@ -12,19 +12,23 @@ import pytest
 import torch
 
 from prefdelta.recipe import Lora, ModelRef
+from prefdelta.training import reference
 from prefdelta.training.data import Row, collate
-from prefdelta.training.logprobs import token_logprobs
+from prefdelta.training.logprobs import CausalLM, token_logprobs
 from prefdelta.training.lora import attach
 from prefdelta.training.reference import reference_logprobs
 from tiny import tiny_model
 
 
-def test_equal_to_a_direct_computation_whatever_the_batches(rows: tuple[Row, ...]) -> None:
+def test_equal_to_a_direct_computation_whatever_the_batches(
+    rows: tuple[Row, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = collate(rows, positions=(0, 1))
     with torch.no_grad():
         direct = token_logprobs(tiny_model(0), batch["input_ids"], batch["own"]).sum(dim=1).view(2, -1)
     for budget in (1, 300, 10**6):
-        found = reference_logprobs(tiny_model(0), rows, cache=None, fingerprint="f", tokens_per_batch=budget)
+        monkeypatch.setattr(reference, "_TOKENS_PER_BATCH", budget)
+        found = reference_logprobs(tiny_model(0), rows, cache=None, fingerprint="f")
         torch.testing.assert_close(found, direct, rtol=1e-5, atol=1e-3)
 
 
@@ -75,10 +79,10 @@ def test_two_trainings_may_write_the_same_file_at_once(
     both, replace = Barrier(2, timeout=60), os.replace
     monkeypatch.setattr(os, "replace", lambda *paths: (both.wait(), replace(*paths)))
 
-    def score(_: int) -> torch.Tensor:
-        return reference_logprobs(tiny_model(0), rows, cache=tmp_path, fingerprint="f")
+    def score(model: CausalLM) -> torch.Tensor:
+        return reference_logprobs(model, rows, cache=tmp_path, fingerprint="f")
 
     with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(score, range(2))
+        one, other = pool.map(score, [tiny_model(0), tiny_model(0)])
     assert torch.equal(one, other)
     assert len(list(tmp_path.iterdir())) == 1

@@ -36,7 +36,7 @@ from prefdelta.evaluation.judges.games import PairRule, Played, play, refusals
 from prefdelta.evaluation.judges.judge import Judge, RemoteJudge, changed_fields
 from prefdelta.evaluation.judges.mtbench import grade, mtbench_scores, read_templates
 from prefdelta.evaluation.judges.prompts import pair_template
-from prefdelta.generation.openai_client import Endpoint
+from prefdelta.recipe import ModelRef, Server
 
 Scores = Callable[[Played], Mapping[str, Any]]
 _Questions = tuple[Mapping[str, Question], tuple[str, ...]]
@@ -82,9 +82,9 @@ class JudgeOptions:
                 raise PrefdeltaError(f"--judge: {error}.") from error
             if self.model is None:
                 raise PrefdeltaError(f"name the model that {self.where} is to judge with: --judge-model NAME.")
-            return RemoteJudge(Endpoint(self.where, self.model, concurrency=self.concurrency, timeout=self.timeout))
+            patience = {"concurrency": self.concurrency, "timeout": self.timeout, "attempts": 5}
+            return RemoteJudge(Server(url=self.where, model=self.model, **patience))
         from prefdelta.evaluation.judges.local import LocalJudge
-        from prefdelta.recipe import ModelRef
 
         return LocalJudge(ModelRef(path=self.where))
 

@@ -17,7 +17,7 @@ import numpy as np
 from prefdelta.core.errors import PrefdeltaError, PrefdeltaWarning
 from prefdelta.core.records import Item
 from prefdelta.evaluation.backends import SamplerFor
-from prefdelta.generation.backends import endpoint_of, server_sampler
+from prefdelta.generation.backends import server_sampler
 from prefdelta.generation.completion import Completion
 from prefdelta.generation.openai_client import ChatClient
 from prefdelta.recipe import Server
@@ -101,7 +101,7 @@ def _asked(server: Server, models: Sequence[str], probes: Sequence[Item]) -> lis
     body = {"max_tokens": _TOKENS, "temperature": 0.0, "logprobs": True, "top_logprobs": 5}
     bodies = [{**body, "model": model, "messages": list(item.messages)} for item in probes for model in models]
     found: list[list[Completion]] = [[] for _ in models]
-    for place, reply in enumerate(ChatClient(endpoint_of(server)).ask(bodies)):
+    for place, reply in enumerate(ChatClient(server).ask(bodies)):
         if not isinstance(reply, Completion):
             raise PrefdeltaError(f"{server.url} does not answer for {models[place % len(models)]!r}: {reply.reason}.")
         found[place % len(models)].append(reply)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefdelta.agent import Environment
-from prefdelta.generation.openai_client import ChatClient, Endpoint
+from prefdelta.generation.openai_client import ChatClient
 from prefdelta.generation.request import Sampler
 from prefdelta.generation.server import RemoteSampler, Writer
 from prefdelta.generation.vllm import LOG, VllmProcess
@@ -74,7 +74,7 @@ def vllm_sampler(
 def server_sampler(server: Server, sampling: Sampling, environment: Environment | None) -> RemoteSampler:
     """The sampler of a model behind a server."""
     return RemoteSampler(
-        ChatClient(endpoint_of(server)),
+        ChatClient(server),
         name=f"{server.url} with {server.model}",
         described={"url": server.url, "model": server.model, "omit": sorted(server.omit)},
         sampling=sampling,
@@ -89,17 +89,3 @@ def _tokenizer(ref: ModelRef) -> PreTrainedTokenizerBase:
     from prefdelta.core.models import load_tokenizer  # here, as most servers need none
 
     return load_tokenizer(ref)
-
-
-def endpoint_of(server: Server) -> Endpoint:
-    """How the recipe's server is spoken to."""
-    return Endpoint(
-        server.url,
-        server.model,
-        concurrency=server.concurrency,
-        timeout=server.timeout,
-        attempts=server.attempts,
-        per_minute=server.per_minute,
-        key=server.api_key_env,
-        omit=server.omit,
-    )

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -26,56 +25,30 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.http import BoundedClient, TooLargeError, one_line
 from prefdelta.generation.completion import Refusal, Reply, read_completion, read_failure
 from prefdelta.generation.fields import RequestFields
+from prefdelta.recipe import Server
 
 if TYPE_CHECKING:  # half a second of imports that only a conversation with a server needs
     from openai import AsyncOpenAI
-
-API_KEY = "OPENAI_API_KEY"
 
 _FATAL = {401: "refuses the key", 403: "refuses the key", 404: "does not know this path or model"}
 _NEW_SHAPES = 16
 """The most times that one request is asked again with other fields."""
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """A server, and how patient to be with it.
-
-    Attributes:
-        url: up to and with the version, ``http://localhost:8000/v1``.
-        model: the name under which the server knows the model.
-        concurrency: how many requests are under way at a time.
-        timeout: seconds after which a try is given up, however steadily bytes trickle in.
-        attempts: how often a request is tried in all.
-        per_minute: the most tries in a minute, evenly spread; as many as there can be if ``None``.
-        key: the environment variable that holds the key.
-        omit: fields that are never sent.
-    """
-
-    url: str
-    model: str
-    concurrency: int = 8
-    timeout: float = 300.0
-    attempts: int = 5
-    per_minute: float | None = None
-    key: str = API_KEY
-    omit: tuple[str, ...] = ()
-
-
 class ChatClient:
-    """Sends requests to an endpoint, several at a time. The key is taken from the environment, if it is set there.
+    """Sends requests to a server, several at a time. The key is taken from the environment, if it is set there.
 
     Attributes:
         retried: the tries that failed and were made again, by the kind of failure.
         fields: what the server takes, as learnt from its refusals.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, server: Server) -> None:
         self.retried: Counter[str] = Counter()
-        self.fields = RequestFields(endpoint.omit)
-        self._endpoint = endpoint
-        self._hopeless = max(16, 2 * endpoint.concurrency)
-        self._key = (os.environ.get(endpoint.key) or "").strip() or None
+        self.fields = RequestFields(server.omit)
+        self._server = server
+        self._hopeless = max(16, 2 * server.concurrency)
+        self._key = (os.environ.get(server.api_key_env) or "").strip() or None
 
     def ask(
         self, bodies: Sequence[Mapping[str, Any]], arrived: Callable[[int, Reply], None] | None = None
@@ -138,14 +111,14 @@ class ChatClient:
     ) -> None:
         from openai import AsyncOpenAI
 
-        many, failed_in_a_row = self._endpoint.concurrency, 0
+        many, failed_in_a_row = self._server.concurrency, 0
         jobs = iter(enumerate(bodies))
-        http = _Transport(self._endpoint, self._key, self.retried)
+        http = _Transport(self._server, self._key, self.retried)
         client = AsyncOpenAI(
-            base_url=self._endpoint.url,
+            base_url=self._server.url,
             api_key=self._key or "none",
-            max_retries=self._endpoint.attempts - 1,
-            timeout=self._endpoint.timeout,
+            max_retries=self._server.attempts - 1,
+            timeout=self._server.timeout,
             http_client=http,
         )
 
@@ -169,7 +142,7 @@ class ChatClient:
                     worker.cancel()
 
     async def _answer(self, client: AsyncOpenAI, body: Mapping[str, Any]) -> Reply:
-        whole = {"model": self._endpoint.model, **body}
+        whole = {"model": self._server.model, **body}
         for _ in range(_NEW_SHAPES):
             sent = self.fields.adapted(whole)
             reply, refused = await self._try(client, sent)
@@ -192,7 +165,7 @@ class ChatClient:
         except APIStatusError as error:
             response = error.response
         except APIConnectionError as error:
-            refusal = _unreachable(error.__cause__, self._endpoint, self._key)
+            refusal = _unreachable(error.__cause__, self._server, self._key)
             self.retried[refusal.kind] -= 1  # the last try was not made again
             return refusal, b""
         reply: Reply = response.extensions["reply"]
@@ -203,21 +176,21 @@ class ChatClient:
             target = one_line(response.headers.get("location", "nowhere"), secret=self._key)
             told = f"redirects to {target}" if status < 400 else _FATAL[status]
             raise PrefdeltaError(
-                f"{self._endpoint.url} {told} (HTTP {status}: {one_line(received, secret=self._key)}); check the URL, "
-                f"the model {self._endpoint.model!r} and {self._endpoint.key}."
+                f"{self._server.url} {told} (HTTP {status}: {one_line(received, secret=self._key)}); check the URL, "
+                f"the model {self._server.model!r} and {self._server.api_key_env}."
             )
         learns = status in (400, 422) and not (isinstance(reply, Refusal) and reply.declined)
         return reply, received if learns else b""
 
     def _check(self) -> None:
         try:
-            url = httpx2.URL(self._endpoint.url)
+            url = httpx2.URL(self._server.url)
         except httpx2.InvalidURL as error:
-            raise PrefdeltaError(f"{self._endpoint.url!r} is no URL ({error}).") from error
+            raise PrefdeltaError(f"{self._server.url!r} is no URL ({error}).") from error
         if url.scheme not in ("http", "https") or not url.host:
-            raise PrefdeltaError(f"{self._endpoint.url!r} is no URL; it looks like http://localhost:8000/v1.")
+            raise PrefdeltaError(f"{self._server.url!r} is no URL; it looks like http://localhost:8000/v1.")
         if self._key is not None and not (self._key.isascii() and self._key.isprintable()):
-            raise PrefdeltaError(f"the key in {self._endpoint.key} holds letters that no HTTP header can hold.")
+            raise PrefdeltaError(f"the key in {self._server.api_key_env} holds letters that no HTTP header can hold.")
 
 
 class _Transport(BoundedClient):
@@ -227,10 +200,10 @@ class _Transport(BoundedClient):
     it is tried again like any other failure. ``extensions["reply"]`` holds what was read.
     """
 
-    def __init__(self, endpoint: Endpoint, key: str | None, failed: Counter[str]) -> None:
-        many = endpoint.concurrency
-        super().__init__(endpoint.timeout, limits=httpx2.Limits(max_connections=many, max_keepalive_connections=many))
-        self._endpoint = endpoint
+    def __init__(self, server: Server, key: str | None, failed: Counter[str]) -> None:
+        many = server.concurrency
+        super().__init__(server.timeout, limits=httpx2.Limits(max_connections=many, max_keepalive_connections=many))
+        self._server = server
         self._key = key
         self._failed = failed
         self._next_try = 0.0
@@ -243,7 +216,7 @@ class _Transport(BoundedClient):
         try:
             response = await super().send(request, **options)
         except httpx2.RequestError as error:
-            self._failed[_unreachable(error, self._endpoint, self._key).kind] += 1
+            self._failed[_unreachable(error, self._server, self._key).kind] += 1
             raise
         reply: Reply = (
             read_completion(response.content, limit=_limit(request), secret=self._key)
@@ -259,9 +232,9 @@ class _Transport(BoundedClient):
 
     async def _turn(self) -> None:
         """Wait until a try may be made, by the rate asked for."""
-        if self._endpoint.per_minute is not None:
+        if self._server.per_minute is not None:
             at = max(time.monotonic(), self._next_try)
-            self._next_try = at + 60 / self._endpoint.per_minute
+            self._next_try = at + 60 / self._server.per_minute
             await asyncio.sleep(at - time.monotonic())
 
 
@@ -272,9 +245,9 @@ def _limit(request: httpx2.Request) -> int | None:
     return limit
 
 
-def _unreachable(error: BaseException | None, endpoint: Endpoint, key: str | None) -> Refusal:
+def _unreachable(error: BaseException | None, server: Server, key: str | None) -> Refusal:
     if isinstance(error, httpx2.TimeoutException):
-        return Refusal(f"timeout: no answer within {endpoint.timeout:g} s", passing=True)
+        return Refusal(f"timeout: no answer within {server.timeout:g} s", passing=True)
     told = one_line(str(error), secret=key) if error is not None and str(error) else type(error).__name__
     if isinstance(error, TooLargeError):
         return Refusal(f"too large: the server sent {told}", passing=True)

@@ -22,54 +22,43 @@ _CHECKED_TOKENS = 128
 CausalLM: TypeAlias = "PreTrainedModel | PeftModel"
 
 
-def token_logprobs(
-    model: CausalLM, input_ids: Tensor, counted: Tensor, *, chunk_elements: int = _CHUNK_ELEMENTS
-) -> Tensor:
+def token_logprobs(model: CausalLM, input_ids: Tensor, counted: Tensor) -> Tensor:
     """``log p(token | tokens before it)`` where ``counted`` is true, 0 elsewhere; ``(batch, length)`` in fp32.
 
     Only the hidden states at counted positions go through the language-model head, in chunks, so that memory holds
-    ``chunk_elements`` logits rather than batch x length x vocabulary; see :mod:`prefdelta.training.head`.
+    a bounded number of logits rather than batch x length x vocabulary; see :mod:`prefdelta.training.head`.
 
     Args:
         model: any causal language model of ``transformers``, bare or with LoRA layers.
         input_ids: ``(batch, length)``, padded on the right.
         counted: ``(batch, length)`` bool; the first column must be false.
-        chunk_elements: logits held at a time.
 
     Raises:
         PrefdeltaError: the architecture keeps its layers and its head in one module.
     """
-    return _at_counted(model, input_ids, counted, label_logprobs, chunk_elements)
+    return _at_counted(model, input_ids, counted, label_logprobs)
 
 
-def token_entropies(
-    model: CausalLM, input_ids: Tensor, counted: Tensor, *, chunk_elements: int = _CHUNK_ELEMENTS
-) -> Tensor:
+def token_entropies(model: CausalLM, input_ids: Tensor, counted: Tensor) -> Tensor:
     """H(p(· | tokens before)) in nats, where ``counted`` is true, 0 elsewhere; ``(batch, length)`` in fp32.
 
     Arguments, memory and errors are those of :func:`token_logprobs`.
     """
-    return _at_counted(model, input_ids, counted, entropies, chunk_elements)
+    return _at_counted(model, input_ids, counted, entropies)
 
 
 def _at_counted(
-    model: CausalLM,
-    input_ids: Tensor,
-    counted: Tensor,
-    value: Callable[[Head, Tensor, Tensor], Tensor],
-    chunk_elements: int,
+    model: CausalLM, input_ids: Tensor, counted: Tensor, value: Callable[[Head, Tensor, Tensor], Tensor]
 ) -> Tensor:
     """``value(head, states, labels)`` of the counted tokens, 0 elsewhere."""
     targets = counted[:, 1:]
-    head, states = counted_states(model, input_ids, counted, chunk_elements=chunk_elements)
+    head, states = counted_states(model, input_ids, counted)
     flat = value(head, states, input_ids[:, 1:][targets])
     dense = torch.zeros(targets.shape, dtype=torch.float32, device=flat.device).masked_scatter(targets, flat)
     return torch.nn.functional.pad(dense, (1, 0))
 
 
-def counted_states(
-    model: CausalLM, input_ids: Tensor, counted: Tensor, *, chunk_elements: int = _CHUNK_ELEMENTS
-) -> tuple[Head, Tensor]:
+def counted_states(model: CausalLM, input_ids: Tensor, counted: Tensor) -> tuple[Head, Tensor]:
     """The head, and the hidden states ``(tokens, width)`` from which it predicts the counted tokens, row by row.
 
     Arguments and errors are those of :func:`token_logprobs`.
@@ -82,7 +71,7 @@ def counted_states(
     head = Head(
         causal.get_output_embeddings(),
         softcap=getattr(causal.config, "final_logit_softcapping", None),
-        tokens=max(1, chunk_elements // causal.config.get_text_config().vocab_size),
+        tokens=max(1, _CHUNK_ELEMENTS // causal.config.get_text_config().vocab_size),
     )
     return head, hidden[:, :-1][counted[:, 1:]]
 

@@ -28,7 +28,7 @@ Sequence_ = tuple[tuple[int, ...], Response]  # prompt, response
 
 Progress = Callable[[int, int], None]
 
-_TOKENS_PER_BATCH = 16384
+_TOKENS_PER_BATCH = 16384  # of a forward pass, padding included
 
 
 def reference_logprobs(
@@ -38,7 +38,6 @@ def reference_logprobs(
     cache: Path | None,
     fingerprint: str,
     processes: Processes | None = None,
-    tokens_per_batch: int = _TOKENS_PER_BATCH,
     progress: Progress | None = None,
 ) -> Tensor:
     """Summed log-probabilities of every response's own tokens; ``(responses, rows)`` in fp32 on the CPU.
@@ -49,7 +48,6 @@ def reference_logprobs(
         cache: folder of cached results, made if need be; ``None`` computes anew.
         fingerprint: identifies the model's weights and number format; with the tokens it is the cache key.
         processes: who share the work; the first of them reads and writes the cache.
-        tokens_per_batch: bounds a forward pass, padding included.
         progress: called after every forward pass with the number of responses scored and in all.
     """
     sequences = sorted({(row.prompt, response) for row in rows for response in row.responses}, key=_order)
@@ -59,7 +57,7 @@ def reference_logprobs(
     if processes is not None:
         values = processes.from_first(values)
     if values is None:
-        values = _score(model, sequences, tokens_per_batch, processes, progress)
+        values = _score(model, sequences, processes, progress)
         if first and file is not None:
             _write(file, values)
     position = {sequence: index for index, sequence in enumerate(sequences)}
@@ -70,7 +68,6 @@ def reference_logprobs(
 def _score(
     model: CausalLM,
     sequences: Sequence[Sequence_],
-    tokens_per_batch: int,
     processes: Processes | None,
     progress: Progress | None,
 ) -> Tensor:
@@ -80,7 +77,7 @@ def _score(
     model.eval()
     with torch.no_grad():
         scored = 0
-        for indices in list(batches_of([_length(sequence) for sequence in sequences], tokens_per_batch))[rank::count]:
+        for indices in list(batches_of([_length(sequence) for sequence in sequences]))[rank::count]:
             rows = [Row(sequences[index][0], (sequences[index][1],)) for index in indices]
             batch = collate(rows, positions=(0,))
             ids, own = batch["input_ids"].to(model.device), batch["own"].to(model.device)
@@ -92,7 +89,7 @@ def _score(
     return (processes.add_up(values) if processes else values).cpu()
 
 
-def batches_of(lengths: Sequence[int], tokens_per_batch: int = _TOKENS_PER_BATCH) -> Iterator[list[int]]:
+def batches_of(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Places of sequences in batches of like length, of at most so many tokens with padding.
 
     The longest come first: a batch that does not fit in memory shows at once.
@@ -100,7 +97,7 @@ def batches_of(lengths: Sequence[int], tokens_per_batch: int = _TOKENS_PER_BATCH
     width = 0
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        if batch and (len(batch) + 1) * width > tokens_per_batch:
+        if batch and (len(batch) + 1) * width > _TOKENS_PER_BATCH:
             yield batch
             batch = []
         if not batch:

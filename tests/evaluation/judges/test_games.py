@@ -19,7 +19,7 @@ from prefdelta.evaluation.judges.games import Played, play
 from prefdelta.evaluation.judges.judge import Ask, RemoteJudge, ask_all
 from prefdelta.evaluation.judges.pairwise import position, preferences, win_rate
 from prefdelta.evaluation.judges.prompts import Template
-from prefdelta.generation.openai_client import Endpoint
+from prefdelta.recipe import Server
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def server() -> Iterator[JudgeServer]:
 
 
 def judge(url: str, timeout: float = 60) -> RemoteJudge:
-    return RemoteJudge(Endpoint(url, "judge", timeout=timeout, attempts=2))
+    return RemoteJudge(Server(url=url, model="judge", concurrency=8, timeout=timeout, attempts=2))
 
 
 def answers(name: str, texts: dict[str, str]) -> Answers:
@@ -133,7 +133,7 @@ def test_a_judge_that_is_gone_costs_no_item(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     questions = {str(number): Question(str(number), (f"question {number}",)) for number in range(40)}
     ours, theirs = answers("a", dict.fromkeys(questions, "x")), answers("b", dict.fromkeys(questions, "y"))
-    gone = RemoteJudge(Endpoint(f"http://127.0.0.1:{port}/v1", "j", attempts=1))
+    gone = RemoteJudge(Server(url=f"http://127.0.0.1:{port}/v1", model="j", concurrency=8, attempts=1))
     result = play(questions, ours, theirs, labelled_rule(), gone, ResumableRows(tmp_path / "log"))
     assert (result.counts["judged"], result.counts["not_judged"]) == (0, 40)
     assert result.counts["refused: no connection"] + result.counts["refused: not asked"] == 80

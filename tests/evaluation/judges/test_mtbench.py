@@ -16,7 +16,7 @@ from prefdelta.evaluation.judges.answers import Answered, Answers, Question, rea
 from prefdelta.evaluation.judges.judge import RemoteJudge
 from prefdelta.evaluation.judges.mtbench import Grade, Graded, grade, mtbench_scores, read_templates
 from prefdelta.evaluation.judges.prompts import Template
-from prefdelta.generation.openai_client import Endpoint
+from prefdelta.recipe import Server
 
 
 def test_the_published_benchmark(shared_data: Path, tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_published_benchmark(shared_data: Path, tmp_path: Path) -> None:
     rows = {name: Answered(name, ("good " * 3, "good " * 5)) for name in questions if name != "81"}
     model = Answers("m", {**rows, "82": Answered("82", ("only one turn",))}, ())
     with judge_server() as server:
-        judge = RemoteJudge(Endpoint(server.url, "j"))
+        judge = RemoteJudge(Server(url=server.url, model="j"))
         graded = grade(questions, model, references, templates, judge, ResumableRows(tmp_path / "log"))
         prompts = ["\n".join(message["content"] for message in body["messages"]) for body in server.bodies]
     assert (graded.counts["questions"], graded.counts["judged"], graded.counts["not_answered"]) == (160, 157, 3)
@@ -74,7 +74,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     model = Answers("m", {"1": Answered("1", ("x", "y"))}, ())
     log = ResumableRows(tmp_path / "log")
     with judge_server() as server:
-        judge = RemoteJudge(Endpoint(server.url, "j"))
+        judge = RemoteJudge(Server(url=server.url, model="j"))
         for references in (None, replace(model, rows={})):
             with pytest.raises(PrefdeltaError, match=r"question 1 \(math\) has no reference answer for turn 1"):
                 grade(questions, model, references, templates, judge, log)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from prefdelta.core.records import Message, digest
 from prefdelta.core.resumable_rows import ResumableRows
 from prefdelta.generation.completion import Completion, Reply
-from prefdelta.generation.openai_client import ChatClient, Endpoint
+from prefdelta.generation.openai_client import ChatClient
+from prefdelta.recipe import Server
 
 Arrived = Callable[[int, Reply], None]
 Progress = Callable[[int, int], None]
@@ -46,9 +47,9 @@ class Judge(Protocol):
 class RemoteJudge:
     """A judge behind an OpenAI-compatible URL."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._client = ChatClient(endpoint)
-        self.name = endpoint.model
+    def __init__(self, server: Server) -> None:
+        self._client = ChatClient(server)
+        self.name = server.model
 
     def ask(self, asks: Sequence[Ask], arrived: Arrived) -> list[Reply]:
         """Send all requests, several at a time."""
