@@ -12,6 +12,7 @@ from prefdelta.core.errors import PrefdeltaError, told_of
 from prefdelta.core.files import exists
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.registry import find_configured
+from prefdelta.experiments.room import LEAST_TESTED
 from prefdelta.experiments.suites.tuning import settings_of
 from prefdelta.experiments.unit import Unit
 from prefdelta.merging.learned.methods import get_learned
@@ -40,9 +41,6 @@ from prefdelta.training.launch import check_launch
 from prefdelta.training.plan import only_warms_up
 
 _NO_CORPUS_FILE = ("micro:", "http://", "https://")
-LEAST_TESTED = 2
-"""Test items without which there is no interval."""
-
 _ELSEWHERE = ("micro:", LM_EVAL, PAIRS, REGISTERED)
 
 

@@ -17,13 +17,15 @@ from prefdelta.core.model_files import local_folder
 from prefdelta.core.records import Item, digest
 from prefdelta.core.reference import ModelRef
 from prefdelta.evaluation.benchmarks import benchmark_items, benchmark_pairs
-from prefdelta.experiments.feasible import LEAST_TESTED
 from prefdelta.generation.prompts import draw_prompts
 from prefdelta.recipe import BaseRecipe, Benchmark, Domain, Prompts, Questions, Recipe, Search
 from prefdelta.recipe.fusion import FusionRecipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+LEAST_TESTED = 2
+"""Test items without which there is no interval."""
 
 _MOST = 1000
 """Questions of a source that are looked at."""

@@ -9,9 +9,9 @@ from prefdelta.core.records import Item, read_rows
 from prefdelta.core.store import Artifact
 from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.answers import PROMPTS, as_asked
-from prefdelta.experiments.feasible import LEAST_TESTED
 from prefdelta.experiments.identity import benchmark_externals, portable, source_config
 from prefdelta.experiments.preference_pairs import PairFiles, write_pairs
+from prefdelta.experiments.room import LEAST_TESTED
 from prefdelta.experiments.unit import RunContext, Unit, Work
 from prefdelta.generation.responses import RESPONSES
 from prefdelta.pairs.scoring.scores import SCORE_ROWS
