@@ -143,6 +143,10 @@ MESSAGES = [{"role": "assistant", "content": "x"}]
         ({"prompt": [{"role": "user"}], "chosen": MESSAGES, "rejected": MESSAGES}, "not just a role and a text"),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "tools": ["t"]}, "tools"),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "chat_template_kwargs": {"a": 1}}, "'a'; only"),
+        (
+            {"prompt": "p", "chosen": "c", "rejected": "r", "chat_template_kwargs": {"enable_thinking": "no"}},
+            'enable_thinking is "no", not true or false',
+        ),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "prefdelta": "{"}, "damaged"),
         ({"prompt": "p", "chosen": "c", "rejected": "r", "prefdelta": "[" * 100_000}, "damaged"),
     ],

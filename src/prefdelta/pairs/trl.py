@@ -200,7 +200,10 @@ def _thinking(switches: Any, name: str) -> bool | None:
         raise PrefdeltaError(
             f"{name}: chat_template_kwargs has {min(set(given) - {_SWITCH})!r}; only {_SWITCH} is known."
         )
-    return bool(given[_SWITCH]) if _SWITCH in given else None
+    thinking = given.get(_SWITCH)
+    if not isinstance(thinking, bool | None):
+        raise PrefdeltaError(f"{name}: {_SWITCH} is {to_json(thinking)[:60]}, not true or false.")
+    return thinking
 
 
 def _restored(pair: Pair, row: Mapping[str, Any], name: str) -> Pair:

@@ -46,6 +46,7 @@ def test_passages_in_all_forms_are_found(tmp_path: Path, suffix: str) -> None:
         ('{"id": "a"}', "line 1: not a document"),
         ('{"text": "a"}\n[1]', "line 2: not a JSON object but a list"),
         ('{"text": 1}', "'text' is 1, not a text"),
+        ('{"contents": null}', "'contents' is None, not a text"),
         ("", "holds no document"),
         ('{"text": "a"}\n{"text": NaN}', "line 2: not valid JSON"),
     ],
@@ -56,3 +57,10 @@ def test_a_bad_passage_is_named(tmp_path: Path, content: str, reason: str) -> No
     with pytest.raises(PrefdeltaError, match=r"corpus\.jsonl") as caught:
         load_corpus(str(path))
     assert reason in str(caught.value)
+
+
+def test_a_passage_whose_id_is_null_is_called_by_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"id": null, "contents": "Mia\\nin oslo"}\n{"contents": "Mia\\nin oslo"}\n')
+    one, other = load_corpus(str(path))
+    assert one == other

@@ -105,7 +105,10 @@ def _document(row: dict[str, Any], where: str) -> Document:
     """A passage in one of the forms; one without an id is called by a hash of what it says."""
     try:
         if "contents" in row:
-            found = from_contents(str(row.get("id", "")), str(row["contents"]))
+            contents, number = row["contents"], row.get("id")
+            if not isinstance(contents, str):
+                raise TypeError(f"'contents' is {repr(contents)[:60]}, not a text")
+            found = from_contents("" if number is None else str(number), contents)
         else:
             found = row_from({"id": "", **row}, Document)
     except (KeyError, TypeError) as error:

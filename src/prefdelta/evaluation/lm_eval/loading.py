@@ -50,7 +50,7 @@ def load_tasks(settings: LmEval) -> dict[str, Any]:
             )
         try:
             tasks: dict[str, Any] = dict(manager.load([settings.task])["tasks"])
-        except (OSError, ValueError, KeyError, ImportError, TypeError, TemplateError) as error:
+        except (OSError, ValueError, LookupError, ImportError, TypeError, AttributeError, TemplateError) as error:
             raise PrefdeltaError(
                 f"cannot load the lm_eval task {settings.task!r}: {' '.join(str(error).split())[:300]}. Correct its "
                 "file, give the path of a local copy as lm_eval.data, or check the network."
