@@ -8,8 +8,8 @@ import pytest
 
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item, write_rows
-from prefdelta.evaluation.benchmarks import benchmark_items
-from prefdelta.recipe import Benchmark, Questions
+from prefdelta.evaluation.benchmarks import BENCHMARKS, EXACT_MATCH, BenchmarkSource, benchmark_items
+from prefdelta.recipe import Benchmark, Questions, configure
 
 
 def items(count: int, start: int = 0) -> list[Item]:
@@ -74,6 +74,14 @@ def test_no_items_left_is_an_error_and_none_wanted_is_not(tmp_path: Path) -> Non
 def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PrefdeltaError, match=r"two items of .* have the id 'i3'"):
         benchmark_items(benchmark(tmp_path, [*items(5), *items(1, start=3)]), "test")
+
+
+def test_repeated_ids_of_a_registered_benchmark_are_refused() -> None:
+    source = BenchmarkSource("two-alike", lambda options: [*items(9), *items(1)], EXACT_MATCH)
+    BENCHMARKS.register("two-alike", source)
+    raw = {"name": "b", "benchmark": {"name": "two-alike"}, "validation": 2, "test": 3}
+    with pytest.raises(PrefdeltaError, match=r"two items of benchmark:two-alike have the id 'i0'"):
+        benchmark_items(configure(Benchmark, raw, origin="test"), "test")
 
 
 def test_embedded_tasks_bring_their_own_splits() -> None:

@@ -7,6 +7,7 @@ Another package adds a whole benchmark, items with their scorer, by an entry poi
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def benchmark_items(benchmark: Benchmark, split: Split) -> list[Item]:
         return _side(benchmark, split, drawn(load_harness(benchmark.lm_eval).items))
     if benchmark.benchmark is not None:
         source, options = find_configured(BENCHMARKS, benchmark.benchmark)
-        return _side(benchmark, split, drawn(list(source.items(options))))
+        return _side(benchmark, split, drawn(_distinct(benchmark, source.items(options))))
     if benchmark.pairs is not None:
         raise PrefdeltaError(f"benchmark {benchmark.name!r} is made of pairs, which are compared and not answered.")
     if benchmark.questions.source.startswith("micro:"):
@@ -190,17 +191,15 @@ def _some(benchmark: Benchmark, split: Split, items: list[Asked]) -> list[Asked]
     return items
 
 
-def _read(benchmark: Benchmark, split: str | None) -> list[Item]:
+def _read(benchmark: Benchmark, split: str | None) -> Sequence[Item]:
     return _distinct(benchmark, load_questions(benchmark.questions.model_copy(update={"split": split})))
 
 
-def _distinct(benchmark: Benchmark, items: list[Asked]) -> list[Asked]:
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise PrefdeltaError(
-                f"benchmark {benchmark.name!r}: two items of {benchmark.questions.source} have the id {item.id!r}; "
-                "ids must differ."
-            )
-        seen.add(item.id)
+def _distinct(benchmark: Benchmark, items: Sequence[Asked]) -> Sequence[Asked]:
+    again = next((name for name, count in Counter(item.id for item in items).items() if count > 1), None)
+    if again is not None:
+        raise PrefdeltaError(
+            f"benchmark {benchmark.name!r}: two items of {benchmark.questions.source} have the id {again!r}; "
+            "ids must differ."
+        )
     return items
