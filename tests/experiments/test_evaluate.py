@@ -40,6 +40,11 @@ def made(work: Unit, root: Path, progress: Any = None) -> Path:
     return (reuse(work, store, {}) or build(work, store, {}, RunContext(progress))).path
 
 
+def test_a_setting_that_would_change_nothing_is_refused() -> None:
+    with pytest.raises(PrefdeltaError, match="n must be 1: an item is answered once"):
+        evaluate_unit("micro:student", benchmark={"items": "micro:chain", **ASKED}, settings=("n=2",), **PLAIN)
+
+
 @pytest.mark.parametrize("items", ["micro:chain", "lm_eval:prefdelta_micro_ledger"])
 def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, items: str) -> None:
     if items.startswith("lm_eval:"):

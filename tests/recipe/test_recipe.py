@@ -93,6 +93,18 @@ def test_two_deltas_of_one_name_are_refused(tmp_path: Path) -> None:
         load_recipe(write(tmp_path, twice))
 
 
+def test_benchmarks_that_would_be_answered_more_than_once_are_refused(tmp_path: Path) -> None:
+    several = {"n": 2}
+    domain = {**MINIMAL["domains"]["d"], "evaluation_sampling": several}
+    with pytest.raises(
+        PrefdeltaError, match=r"domains\.d: evaluation_sampling\.n must be 1: an item of a benchmark is"
+    ):
+        load_recipe(write(tmp_path, {**MINIMAL, "domains": {"d": domain}}))
+    watch = {"benchmarks": MINIMAL["domains"]["d"]["benchmarks"], "sampling": several}
+    with pytest.raises(PrefdeltaError, match=r"watch: sampling\.n must be 1: an item of a benchmark is"):
+        load_recipe(write(tmp_path, {**MINIMAL, "watch": watch}))
+
+
 @pytest.mark.parametrize(
     ("label", "owner"),
     [

@@ -64,14 +64,16 @@ REFERENCES = {
     "train": Reference("training.md", ("Training",), (_OBJECTIVE, f"student.KEY: {_MODEL}"), without=("together",)),
     "inspect": Reference("inspect.md"),
     "merge": Reference("methods/README.md", also=(f"OPTION: {_METHOD}", _DRAWN)),
-    "tune": Reference("tuning.md", ("Sampling",), (f"METHOD.OPTION: {_METHOD}", f"base.KEY: {_MODEL}")),
+    "tune": Reference("tuning.md", ("Sampling",), (f"METHOD.OPTION: {_METHOD}", f"base.KEY: {_MODEL}"), without=("n",)),
     "learn": Reference(
         "methods/learned.md",
         ("learning:LanguageLearning",),
         (_OBJECTIVE, f"METHOD.OPTION: {_METHOD}", f"base.KEY: {_MODEL}"),
     ),
     "apply": Reference("apply.md"),
-    "evaluate": Reference("evaluation.md", ("Sampling", "questions=Questions"), (f"model.KEY: {_MODEL}",)),
+    "evaluate": Reference(
+        "evaluation.md", ("Sampling", "questions=Questions"), (f"model.KEY: {_MODEL}",), without=("n",)
+    ),
     "compare": Reference("comparing.md"),
     "answer": Reference("judging.md"),
     "convert": Reference("recipes.md"),

@@ -92,6 +92,8 @@ def tune(
             raise PrefdeltaError(f"--set {name}={value} names a merge method; write {name}.OPTION=VALUE.")
     space.check_options(options, len(adapters))
     sampling = configure(Sampling, drawn, origin="--set")
+    if sampling.n != 1:
+        raise PrefdeltaError("--set: n must be 1: an item is answered once, and twice where agreement chooses.")
     from prefdelta.merging.tuning import tune_adapters  # here, as torch takes seconds to import
 
     with Display(console) as display:

@@ -15,7 +15,7 @@ from prefdelta.recipe.methods import MergeMethod, Scale
 from prefdelta.recipe.models import AnySource, Model, Source, labelled
 from prefdelta.recipe.pairing import Pairing
 from prefdelta.recipe.questions import Benchmark, Prompts
-from prefdelta.recipe.sampling import Filters, Sampling, Search
+from prefdelta.recipe.sampling import Filters, Sampling, Search, refuse_several
 from prefdelta.recipe.scoring import Scoring
 from prefdelta.recipe.selection import Selection
 from prefdelta.recipe.training import Training
@@ -115,11 +115,12 @@ class Domain(Config):
         return self
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Domain:
+    def _names_are_unique_and_answers_single(self) -> Domain:
         refuse_repeated("delta", (delta.name for delta in self.deltas))
         if self.training.together and len(self.deltas) == 1:
             raise ValueError("training.together needs two deltas or more, and there is one; remove the key")
         labelled(self._given_sources())
+        refuse_several("evaluation_sampling.n", self.evaluation_sampling)
         refuse_repeated("benchmark", (benchmark.name for benchmark in self.benchmarks))
         return self
 

@@ -12,7 +12,7 @@ from prefdelta.core.reference import ModelRef
 from prefdelta.recipe.base import BaseRecipe
 from prefdelta.recipe.models import Model, Source, labelled
 from prefdelta.recipe.questions import Benchmark, Prompts, refuse_held_out
-from prefdelta.recipe.sampling import Sampling, Search
+from prefdelta.recipe.sampling import Sampling, Search, refuse_several
 from prefdelta.recipe.scoring import Scoring
 from prefdelta.recipe.training import Training
 
@@ -157,8 +157,7 @@ class FusionRecipe(BaseRecipe):
             raise ValueError(f"preference.objective is {self.preference.objective.name!r}; it must be one of {known}")
         if self.sampling.n < 2:
             raise ValueError("sampling.n must be 2 or more, so that an answer can be better than another")
-        if (self.evaluation_sampling or self.sampling.model_copy(update={"n": 1})).n != 1:
-            raise ValueError("evaluation_sampling.n must be 1: an item of a benchmark is answered once per seed")
+        refuse_several("evaluation_sampling.n", self.evaluation_sampling)
         trainings = {"sft": self.sft, "preference": self.preference}
         trainings |= {f"comparisons.{name}.training": each.training for name, each in self.comparisons.items()}
         if shared := [name for name, training in trainings.items() if training.together]:

@@ -40,6 +40,12 @@ class Sampling(Config):
         return self
 
 
+def refuse_several(key: str, sampling: Sampling | None) -> None:
+    """Raise ValueError where items of benchmarks would be answered more than once: no score is made of the others."""
+    if sampling is not None and sampling.n != 1:
+        raise ValueError(f"{key} must be 1: an item of a benchmark is answered once per seed")
+
+
 def _without_secrets(corpus: str) -> str:
     return refuse_secrets(corpus) if "://" in corpus else corpus
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from prefdelta.core.config import Config
 from prefdelta.core.folder_names import refuse_repeated
 from prefdelta.recipe.questions import Benchmark, refuse_held_out
-from prefdelta.recipe.sampling import Sampling
+from prefdelta.recipe.sampling import Sampling, refuse_several
 
 
 class Watch(Config):
@@ -22,7 +22,8 @@ class Watch(Config):
     sampling: Sampling = Field(default=Sampling(), description="How their questions are answered.")
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Watch:
+    def _names_are_unique_and_answers_single(self) -> Watch:
         refuse_repeated("benchmark", (benchmark.name for benchmark in self.benchmarks))
         refuse_held_out(self.benchmarks, "watched tasks")
+        refuse_several("sampling.n", self.sampling)
         return self

@@ -50,6 +50,7 @@ def test_the_command_prints_what_was_found(deltas: list[Path], tmp_path: Path) -
         (("--scales", "auto", "--budget", "4"), "budget of at least 5, not 4"),
         (("--methods", "average", "--set", "gam=1"), "write gam.OPTION=VALUE"),
         (("--set", "temprature=1"), "did you mean 'temperature'"),
+        (("--set", "n=2"), "--set: n must be 1"),
         (("--methods", "average,gamm"), "did you mean 'gam'"),
     ],
 )

@@ -79,6 +79,8 @@ def evaluate_unit(
     elif asked.lm_eval:
         drawn = {key: value for key, value in drawn.items() if key in _BATCHING}
     sampling = configure(Sampling, drawn, origin=ORIGIN)
+    if sampling.n != 1:
+        raise PrefdeltaError(f"{ORIGIN}: n must be 1: an item is answered once; give --seed for other answers.")
     environment = checked(configure(Search, search, origin="--corpus")) if search else None
     variant = Path(adapter) if adapter and not server else adapter
 
