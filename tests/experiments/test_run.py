@@ -167,6 +167,15 @@ def test_a_changed_setting_redoes_what_it_decides_and_nothing_else(
     assert not list((root / "search" / "validation" / "gam").glob("*/*/*/records.jsonl"))
 
 
+def test_controls_of_no_seed_are_left_out(finished: Path, small_recipe: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    run_recipe(load_recipe(small_recipe, ["control_seeds=[]"]), root)
+    methods = json.loads((root / "results.json").read_text())["domains"]["search"]["methods"]
+    assert {"student", "ash", "gam"} <= set(methods)
+    assert not any(name.startswith("reversed") for name in methods)
+
+
 def test_a_run_that_is_whole_is_verified(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("verify", finished) == 0
     artifacts = len(list(finished.rglob("manifest.json")))

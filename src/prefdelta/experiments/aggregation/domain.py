@@ -53,7 +53,7 @@ def domain_units(domain: DomainContext) -> Iterator[Unit]:
             yield evaluation.test(domain, seed, name, f"merges/{seed}/{name}", tuned=True)
         for baseline in domain.recipe.baselines:
             yield evaluation.test(domain, seed, baseline, learning.baseline_path(domain, seed, baseline), tuned=True)
-        for control in domain.controls(seed):
+        for control in domain.controls if seed in domain.control_seeds else ():
             *singles, merged = domain.control_variants(control)
             for single in singles:
                 yield evaluation.test(domain, seed, single, f"adapters/{seed}/{single}", tuned=False)
@@ -87,14 +87,12 @@ def _trained_and_tried(domain: DomainContext) -> Iterator[Unit]:
         for seed in seeds:
             yield from learning.baseline(domain, seed, baseline)
         yield validation(domain, baseline, {seed: learning.baseline_path(domain, seed, baseline) for seed in seeds})
-    for control in domain.recipe.controls:
+    for control in domain.controls:
         *singles, merged = domain.control_variants(control)
-        ran = [seed for seed in seeds if domain.controls(seed)]
-        for seed in ran:
+        for seed in domain.control_seeds:
             if together:
                 yield learning.together(domain, seed, control)
             for delta in domain.deltas:
                 yield learning.adapter(domain, seed, delta, control)
             yield learning.merged(domain, seed, merged, CONTROL_MERGE, singles)
-        if ran:
-            yield validation(domain, merged, {seed: f"merges/{seed}/{merged}" for seed in ran})
+        yield validation(domain, merged, {seed: f"merges/{seed}/{merged}" for seed in domain.control_seeds})

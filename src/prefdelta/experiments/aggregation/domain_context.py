@@ -57,10 +57,16 @@ class DomainContext:
         """The adapters of one control: one per delta, and their average."""
         return [*(f"{control}.{delta}" for delta in self.deltas), f"{control}.{CONTROL_MERGE.name}"]
 
-    def controls(self, seed: int) -> tuple[Control, ...]:
-        """The controls that are run with this training seed."""
-        seeds = self.recipe.seeds if self.recipe.control_seeds is None else self.recipe.control_seeds
-        return self.recipe.controls if seed in seeds else ()
+    @property
+    def control_seeds(self) -> tuple[int, ...]:
+        """The training seeds that controls are run with, in the recipe's order."""
+        wanted = self.recipe.control_seeds
+        return self.recipe.seeds if wanted is None else tuple(seed for seed in self.recipe.seeds if seed in wanted)
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """The controls that are run."""
+        return self.recipe.controls if self.control_seeds else ()
 
     def scales(self, variant: str) -> tuple[float, ...] | Literal["auto"]:
         """The scales λ that are tried for a variant, or ``auto`` for a search."""

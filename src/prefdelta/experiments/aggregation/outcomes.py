@@ -63,13 +63,12 @@ def _variants(
     for baseline in domain.recipe.baselines:
         for variant in _scaled(baseline, "baseline", chosen, {}):
             yield variant, tests(baseline)
-    for control in domain.recipe.controls:
-        seeds = tuple(seed for seed in domain.recipe.seeds if domain.controls(seed))
+    for control in domain.controls:
         *singles, merged = domain.control_variants(control)
         for name in singles:
-            yield Variant(name, "control", name, scale=1.0), tests(name, seeds)
+            yield Variant(name, "control", name, scale=1.0), tests(name, domain.control_seeds)
         for variant in _scaled(merged, "control", chosen, {}):
-            yield variant, tests(merged, seeds)
+            yield variant, tests(merged, domain.control_seeds)
 
 
 def _scaled(name: str, kind: VariantKind, chosen: Selected, norms: Mapping[str, float]) -> Iterator[Variant]:

@@ -60,12 +60,11 @@ _SELECTED = TypeAdapter(Selected)
 
 def selection(domain: DomainContext) -> Unit:
     """What was measured of all variants -> ``selection.json``."""
-    controls = [domain.control_variants(control)[-1] for control in domain.recipe.controls]
     groups: dict[str, list[str]] = {
         "merges": domain.methods,
         "singles": domain.deltas,
         "baselines": list(domain.recipe.baselines),
-        "controls": controls if any(domain.controls(seed) for seed in domain.recipe.seeds) else [],
+        "controls": [domain.control_variants(control)[-1] for control in domain.controls],
     }
     variants = [name for names in groups.values() for name in names]
 
