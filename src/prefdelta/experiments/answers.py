@@ -8,7 +8,13 @@ from pathlib import Path
 from prefdelta.agent import protocol_of
 from prefdelta.core.records import Item, Sample, read_rows, write_rows
 from prefdelta.core.shard import WHOLE, Shard, group_count
-from prefdelta.experiments.identity import file_externals, scoring_externals, source_config, source_externals
+from prefdelta.experiments.identity import (
+    corpus_externals,
+    file_externals,
+    scoring_externals,
+    source_config,
+    source_externals,
+)
 from prefdelta.experiments.load import Passed, Sampled, Text, text_of
 from prefdelta.experiments.unit import Division, Inputs, MakeShard, RunContext, Unit, Work
 from prefdelta.generation.backends import opened_sampler
@@ -61,7 +67,7 @@ def responses_unit(
     """The answers of a model, a server or a file to ``questions``, which are the artifact ``prompts``."""
     imported = isinstance(source, Imported)
     drawn = {} if imported else {"sampling": sampling, "search": search}
-    corpus = file_externals(search.corpus, "corpus") if search and not imported else {}
+    corpus = {} if imported else corpus_externals(search)
 
     def make(work: Path, inputs: Inputs, context: RunContext, shard: Shard = WHOLE) -> None:
         items = read_rows(inputs["prompts"].path / PROMPTS, Item)

@@ -18,7 +18,7 @@ from prefdelta.evaluation.backends import Backend
 from prefdelta.evaluation.benchmarks import Split, benchmark_pairs, prepare
 from prefdelta.evaluation.evaluator import GROUP_BATCHES, Evaluator
 from prefdelta.evaluation.served import ServedBackend
-from prefdelta.experiments.identity import benchmark_externals, file_externals
+from prefdelta.experiments.identity import benchmark_externals, corpus_externals
 from prefdelta.experiments.load import evaluated
 from prefdelta.experiments.unit import Division, Externals, Make, MakeShard, RunContext, Unit, Work
 from prefdelta.recipe import Benchmark, ModelRef, Sampling, Search, Server
@@ -107,11 +107,7 @@ def evaluation_unit(
         exam.split,
         config={**config, "benchmarks": exam.benchmarks, "sampling": exam.sampling, "search": exam.search},
         inputs=inputs,
-        externals={
-            **weights,
-            **benchmark_externals(exam.benchmarks),
-            **(file_externals(exam.search.corpus, "corpus") if exam.search else {}),
-        },
+        externals={**weights, **benchmark_externals(exam.benchmarks), **corpus_externals(exam.search)},
         make=make,
         work=work_of_exam(model, exam, times),
         resumable=True,

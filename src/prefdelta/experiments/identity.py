@@ -14,7 +14,7 @@ from prefdelta.core.files import exists, expanded, file_digest
 from prefdelta.core.model_files import fingerprint
 from prefdelta.core.records import digest
 from prefdelta.evaluation.lm_eval.loading import identity as task_identity
-from prefdelta.recipe import AnySource, Benchmark, Imported, Scoring, Server
+from prefdelta.recipe import AnySource, Benchmark, Imported, Scoring, Search, Server
 
 
 def source_config(source: AnySource) -> Any:
@@ -91,6 +91,11 @@ def file_externals(source: str, label: str = "file") -> dict[str, Callable[[], s
     """What a named file contributes to a key; nothing where the name is no file but embedded or on a hub."""
     local = source.startswith("/") or (source != "" and exists(source))
     return {label: partial(path_digest, source)} if local else {}
+
+
+def corpus_externals(search: Search | None) -> dict[str, Callable[[], str]]:
+    """What the corpus that may be searched contributes to a key."""
+    return file_externals(search.corpus, "corpus") if search else {}
 
 
 def benchmark_externals(benchmarks: Iterable[Benchmark]) -> dict[str, Callable[[], str]]:

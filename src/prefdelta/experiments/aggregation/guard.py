@@ -11,7 +11,7 @@ from prefdelta.experiments.aggregation.domain_context import DomainContext
 from prefdelta.experiments.aggregation.selection import selected
 from prefdelta.experiments.aggregation.validation import adapter_folder
 from prefdelta.experiments.answers import PROMPTS
-from prefdelta.experiments.identity import file_externals
+from prefdelta.experiments.identity import corpus_externals
 from prefdelta.experiments.load import Passed, Sampled, text_of
 from prefdelta.experiments.unit import Inputs, RunContext, Unit, Work
 from prefdelta.merging.tuning.guard import GUARDED, divergence, own_rows
@@ -45,10 +45,7 @@ def guard(domain: DomainContext) -> Unit:
             **{f"{seed}/{name}": domain.path(f"merges/{seed}/{name}") for seed in seeds for name in domain.methods},
             **domain.student.inputs,
         },
-        externals={
-            **domain.student.externals(),
-            **(file_externals(settings.search.corpus, "corpus") if settings.search else {}),
-        },
+        externals={**domain.student.externals(), **corpus_externals(settings.search)},
         make=make,
         work=Work(
             samples=answers,

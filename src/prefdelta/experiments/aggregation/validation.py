@@ -180,39 +180,39 @@ class Validated:
         }
 
 
+@dataclass
 class _Measuring:
     """Measures one variant's adapter of a training seed at a scale; what was answered before is not asked again."""
 
-    def __init__(self, domain: DomainContext, work: Path, inputs: Inputs, context: RunContext, answered: bool) -> None:
-        self._domain = domain
-        self._work = work
-        self._inputs = inputs
-        self._context = context
-        self._answered = answered
+    domain: DomainContext
+    work: Path
+    inputs: Inputs
+    context: RunContext
+    answered: bool
 
     def __call__(self, seed: int, scale: float) -> dict[By, Measured]:
         found: dict[By, Measured] = {}
-        adapter = adapter_folder(self._inputs[str(seed)])
-        if self._answered:
+        adapter = adapter_folder(self.inputs[str(seed)])
+        if self.answered:
             draws = self._draws(adapter, seed, scale)
-            found["labels"] = labelled(draws, [benchmark.name for benchmark in self._domain.asked])
-            if self._domain.by == "agreement":
-                found["agreement"] = informative(draws, _questions(draws[0], self._domain))
-        if self._domain.by == "pairs":
+            found["labels"] = labelled(draws, [benchmark.name for benchmark in self.domain.asked])
+            if self.domain.by == "agreement":
+                found["agreement"] = informative(draws, _questions(draws[0], self.domain))
+        if self.domain.by == "pairs":
             found["pairs"] = self._pair_loss(adapter, seed, scale)
         return found
 
     def _draws(self, adapter: Path, seed: int, scale: float) -> list[list[Record]]:
-        domain, draws = self._domain, []
+        domain, draws = self.domain, []
         for number, drawn in enumerate(draw_seeds(seed) if domain.by == "agreement" else (seed,)):
-            folder = self._work / str(seed) / f"scale-{scale:g}" / f"draw-{number}"
+            folder = self.work / str(seed) / f"scale-{scale:g}" / f"draw-{number}"
             folder.mkdir(parents=True, exist_ok=True)
             evaluate(
                 folder,
-                self._context,
+                self.context,
                 Subject(domain.student.ref, adapter, scale),
                 Exam(domain.asked, domain.validation_sampling, domain.settings.search, "validation", drawn),
-                held_out=domain.held_out_files(self._inputs),
+                held_out=domain.held_out_files(self.inputs),
                 cache=domain.student.cache,
                 rank=domain.rank,
             )
@@ -220,22 +220,22 @@ class _Measuring:
         return draws
 
     def _pair_loss(self, adapter: Path, seed: int, scale: float) -> Measured:
-        kept, key = ResumableRows(self._work / _KEPT), f"{seed}/{scale:g}"
+        kept, key = ResumableRows(self.work / _KEPT), f"{seed}/{scale:g}"
         if key not in kept.found:
             kept.add([(key, self._loss(adapter, scale).plain())])
-            self._context.progress(len(kept.found), len(kept.found) + 1)
+            self.context.progress(len(kept.found), len(kept.found) + 1)
         return Measured.read(kept.found[key])
 
     @cached_property
     def _loss(self) -> PairLoss:
-        domain, settings = self._domain, self._domain.recipe.merge.selection
-        loaded = self._context.model(domain.student.ref)
+        domain, settings = self.domain, self.domain.recipe.merge.selection
+        loaded = self.context.model(domain.student.ref)
         rows = PairRows.of(self._pairs(), loaded, domain.settings.training.max_length).rows
         return PairLoss(loaded, rows, settings.beta)
 
     def _pairs(self) -> list[Pair]:
         """Validation pairs of benchmarks, which nothing was trained on; without any, the first of each delta's."""
-        domain, held_out = self._domain, self._domain.held_out_files(self._inputs)
+        domain, held_out = self.domain, self.domain.held_out_files(self.inputs)
         found: list[Pair] = []
         for benchmark in domain.asked:
             if (about := benchmark.pairs) is not None:
@@ -243,7 +243,7 @@ class _Measuring:
                 found += benchmark_pairs(benchmark, "validation", file)
         if found:
             return found
-        files = [self._inputs[f"pairs of {delta}"].path / PAIRS for delta in domain.deltas]
+        files = [self.inputs[f"pairs of {delta}"].path / PAIRS for delta in domain.deltas]
         return [pair for file in files for pair in read_rows(file, Pair)[: domain.recipe.merge.selection.pairs]]
 
 

@@ -12,6 +12,7 @@ from prefdelta.core.records import Item, read_rows
 from prefdelta.core.shard import WHOLE, Shard
 from prefdelta.experiments.answers import PROMPTS, answered, division_of_answers, write_responses
 from prefdelta.experiments.fusion.fusion_context import FusionContext
+from prefdelta.experiments.identity import corpus_externals
 from prefdelta.experiments.unit import Inputs, RunContext, Unit
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.responses import sample_responses
@@ -43,7 +44,7 @@ def own_responses(
         "responses",
         config={"sampling": recipe.sampling, "search": recipe.search, "seed": seed, "student": recipe.student},
         inputs={"prompts": questions, **({"adapter": adapter} if adapter else {}), **fusion.student.inputs},
-        externals={**fusion.student.externals(), **fusion.corpus()},
+        externals={**fusion.student.externals(), **corpus_externals(recipe.search)},
         make=make,
         work=answered(recipe.student, count, recipe.prompts, recipe.sampling, recipe.search),
         resumable=True,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from prefdelta.experiments.identity import file_externals
 from prefdelta.experiments.load import Text, text_of
 from prefdelta.experiments.student import Student
-from prefdelta.experiments.unit import Externals
 from prefdelta.recipe import labelled
 from prefdelta.recipe.fusion import FusionRecipe
 
@@ -53,7 +51,3 @@ class FusionContext:
     def text(self) -> Text:
         """The size of an answer to one of the prompts."""
         return text_of(self.recipe.prompts, self.recipe.sampling, self.recipe.search)
-
-    def corpus(self) -> Externals:
-        """What the search corpus contributes to a key."""
-        return file_externals(self.recipe.search.corpus, "corpus") if self.recipe.search else {}

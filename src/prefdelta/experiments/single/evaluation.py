@@ -20,7 +20,7 @@ from prefdelta.evaluation.results import RESULTS, SCHEMA, EvaluationResults, Sco
 from prefdelta.evaluation.score_table import ScoreTable
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.evaluation import Exam, Subject, evaluate
-from prefdelta.experiments.identity import benchmark_externals, file_externals
+from prefdelta.experiments.identity import benchmark_externals, corpus_externals
 from prefdelta.experiments.room import check_questions
 from prefdelta.experiments.single.settings import section, served_or_loaded
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
@@ -104,10 +104,7 @@ def evaluate_unit(
         },
         files={"adapter": None if server else adapter},
         models={"model": ref} if isinstance(ref, ModelRef) else {},
-        externals={
-            **benchmark_externals([asked]),
-            **(file_externals(environment.corpus, "corpus") if environment else {}),
-        },
+        externals={**benchmark_externals([asked]), **corpus_externals(environment)},
         reads=[
             asked.questions.source,
             *([asked.lm_eval.data] if asked.lm_eval and asked.lm_eval.data else []),
