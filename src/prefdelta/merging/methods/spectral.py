@@ -72,7 +72,7 @@ def tsv_m(deltas: Sequence[LowRank], *, weights: Sequence[float], options: TsvOp
     limit = min(deltas[0].shape)
     if sum(len(part.S) for part in parts) > limit:
         share = max(1, limit // len(parts))
-        parts = [type(part)(part.U[:, :share], part.S[:share], part.V[:, :share]) for part in parts]
+        parts = [Svd(part.U[:, :share], part.S[:share], part.V[:, :share]) for part in parts]
     s = torch.cat([part.S * weight for part, weight in zip(parts, weights, strict=True)])
     u, least_u = nearest_isometry(torch.cat([part.U for part in parts], dim=1), options.tolerance)
     v, least_v = nearest_isometry(torch.cat([part.V for part in parts], dim=1), options.tolerance)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,22 +84,6 @@ def _measured(score: float, by_item: list[Array], draws: Sequence[Sequence[Recor
     return Measured(score, by_item, unparsed, truncated)
 
 
-class Objective(Protocol):
-    """Measures the base with an adapter on it.
-
-    Attributes:
-        unit: the largest difference one item can show, see :func:`prefdelta.evaluation.statistics.paired_difference`.
-        cost: what one measurement takes: answers, or sequences read in forward passes.
-    """
-
-    unit: float
-    cost: int
-
-    def __call__(self, adapter: LoraAdapter | None) -> Measured:
-        """The measure of the base with ``adapter`` on it, or of the base alone."""
-        ...
-
-
 class Labels:
     """The score of one sampled answer to each item, against its gold answers.
 
@@ -110,6 +94,10 @@ class Labels:
         sampling: how answers are drawn.
         search: what the model may search, and how.
         seed: of the random numbers, the same for every adapter.
+
+    Attributes:
+        unit: the largest difference one item can show, see :func:`prefdelta.evaluation.statistics.paired_difference`.
+        cost: what one measurement takes: answers, or sequences read in forward passes.
     """
 
     unit = UNITS["labels"]
@@ -190,3 +178,7 @@ class PairLoss:
         """Minus the loss, at most 0."""
         by_item = -pair_loss(self._margins(adapter, scale), self._beta).numpy()
         return Measured(float(by_item.mean()), [by_item[None]], None)
+
+
+Objective = Labels | PairLoss
+"""Measures the base with an adapter on it, or the base alone."""
