@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from prefdelta.core.records import Sample
 from prefdelta.generation.local import TransformersSampler
 from prefdelta.generation.request import Request
 from prefdelta.linalg.lowrank import LowRank
+from prefdelta.merging.tuning import tune_adapters
+from prefdelta.merging.tuning.record import TuningRecord
 from prefdelta.pairs.pairing import make_pairs
 from prefdelta.recipe import Filters, Lora, ModelRef, Sampling, Training
 from prefdelta.training.train import train_delta
@@ -46,6 +50,17 @@ def deltas(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         train_delta(ModelRef(path="micro:student"), pairs, TRAINING, seed=0, init_seed=0, folder=root / name)
     write_noise(root / "noise", like=root / "ash")
     return [root / name for name in ("ash", "elm", "noise")]
+
+
+@pytest.fixture
+def search() -> Callable[..., TuningRecord]:
+    """A search on a few questions, whose adapters and space are to be given; what is given counts."""
+    usual = {"base": ModelRef(path="micro:student"), "items": ["micro:chain", "micro:audit"], "count": 24}
+
+    def call(output: Path, **given: Any) -> TuningRecord:
+        return tune_adapters(output=output, **{**usual, "sampling": SAMPLING, **given})
+
+    return call
 
 
 def answers(model: str) -> list[Sample]:

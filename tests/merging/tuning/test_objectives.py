@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from prefdelta.core.models import LoadedModel
 from prefdelta.core.records import Item, Pair, Sample, Span, write_rows
 from prefdelta.evaluation.evaluator import Evaluator
 from prefdelta.linalg.lowrank import LowRank
-from prefdelta.merging.tuning import RECORD_NAME, Space, tune_adapters
+from prefdelta.merging.tuning import RECORD_NAME, Space
 from prefdelta.merging.tuning.agreement import agreement
 from prefdelta.merging.tuning.objectives import Information, Labels, PairLoss
 from prefdelta.merging.tuning.record import TuningRecord
@@ -122,21 +123,8 @@ Search = Callable[..., TuningRecord]
 
 
 @pytest.fixture
-def run(deltas: list[Path]) -> Search:
-    def call(output: Path, **changes: object) -> TuningRecord:
-        arguments = {
-            "adapters": deltas[:2],
-            "base": STUDENT,
-            "items": ["micro:chain", "micro:audit"],
-            "space": SCALES,
-            "by": "agreement",
-            "count": 24,
-            "sampling": SAMPLING,
-            **changes,
-        }
-        return tune_adapters(output=output, **arguments)  # type: ignore[arg-type]
-
-    return call
+def run(search: Search, deltas: list[Path]) -> Search:
+    return partial(search, adapters=deltas[:2], space=SCALES, by="agreement")
 
 
 def test_a_file_without_answers_chooses_a_scale_by_agreement(run: Search, tmp_path: Path) -> None:

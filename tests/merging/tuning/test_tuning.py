@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from prefdelta.core.records import write_rows
 from prefdelta.evaluation.evaluator import Evaluator
 from prefdelta.merging import merge
 from prefdelta.merging.in_memory import merge_in_memory
-from prefdelta.merging.tuning import RECORD_NAME, Space, tune_adapters
+from prefdelta.merging.tuning import RECORD_NAME, Space
 from prefdelta.merging.tuning.record import TuningRecord
 from prefdelta.recipe import ModelRef, Sampling
 from prefdelta.report.results import read_results
@@ -36,20 +37,9 @@ Search = Callable[..., TuningRecord]
 
 
 @pytest.fixture
-def run(deltas: list[Path]) -> Search:
-    def call(output: Path, **changes: object) -> TuningRecord:
-        arguments = {
-            "adapters": deltas,
-            "base": STUDENT,
-            "items": ["micro:chain", "micro:audit"],
-            "space": Space(("average", "gam"), (1.0, 4.0), select=True, leave_one_out=True, weight_trials=4),
-            "count": 24,
-            "sampling": SAMPLING,
-            **changes,
-        }
-        return tune_adapters(output=output, **arguments)  # type: ignore[arg-type]
-
-    return call
+def run(search: Search, deltas: list[Path]) -> Search:
+    space = Space(("average", "gam"), (1.0, 4.0), select=True, leave_one_out=True, weight_trials=4)
+    return partial(search, adapters=deltas, space=space)
 
 
 def test_a_search_writes_what_it_chose(run: Search, deltas: list[Path], tmp_path: Path) -> None:
