@@ -123,6 +123,10 @@ def test_published_gamed_rows_are_read(tmp_path: Path) -> None:
         read_gamed(path, 805)
     with pytest.raises(PrefdeltaError, match="cannot read the gamed baselines"):
         read_gamed(tmp_path / "none.csv", 2)
+    for row in ("0.25,1,1.5,", "0.25,1,,0.5", "1.25,1,1.5,0.5"):
+        path.write_text(f"preference,index,std_delta_len,instruction_difficulty\n0.25,0,1.5,-0.5\n{row}\n")
+        with pytest.raises(PrefdeltaError, match="a preference is not from 0 to 1, or a length or a difficulty"):
+            read_gamed(path, 2)
     path.write_text(json.dumps([{"instruction": "x" * 200_000}]))  # the baseline's file in place of this one
     with pytest.raises(PrefdeltaError, match="cannot read the gamed baselines"):
         read_gamed(path, 2)

@@ -69,4 +69,12 @@ def read_gamed(path: Path, questions: int) -> tuple[GamedRows, Array]:
     gamed = GamedRows(
         columns["preference"][known], columns["std_delta_len"][known], columns["instruction_difficulty"][known]
     )
-    return gamed, np.array([difficulty[place] for place in range(questions)])
+    difficulties = np.array([difficulty[place] for place in range(questions)])
+    shares = (gamed.preferences >= 0) & (gamed.preferences <= 1)
+    numbers = np.concatenate([gamed.lengths, gamed.difficulties, difficulties])
+    if not (shares.all() and np.isfinite(numbers).all()):
+        raise PrefdeltaError(
+            f"cannot read the gamed baselines {path}: a preference is not from 0 to 1, or a length or a difficulty is "
+            "no number."
+        )
+    return gamed, difficulties
