@@ -62,6 +62,11 @@ def test_a_damaged_index_is_told(corpus: Path, tmp_path: Path) -> None:
     (folder / "bm25" / "data.csc.index.npy").write_bytes(b"x")
     with pytest.raises(PrefdeltaError, match="build it again"):
         open_retriever(search)
+    for damaged in ("offsets.npy", "bm25/data.csc.index.npy", "bm25/params.index.json", "bm25/vocab.index.json"):
+        build_index(folder, str(corpus))
+        (folder / damaged).write_bytes(b"" if damaged.endswith("npy") else b"[1]")
+        with pytest.raises(PrefdeltaError, match="build it again"):
+            open_retriever(search)
     (folder / "index.json").write_text("[1]")
     with pytest.raises(PrefdeltaError, match="prefdelta index"):
         open_retriever(search)

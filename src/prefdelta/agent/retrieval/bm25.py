@@ -67,7 +67,7 @@ class Bm25Index:
 
         try:
             index = bm25s.BM25.load(folder / _FOLDER, mmap=True, show_progress=False)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise PrefdeltaError(f"cannot read the BM25 index in {folder}: {error}; build it again.") from error
         self = cls.__new__(cls)
         self._set(StoredCorpus(folder), index.vocab_dict, index, top_k, max_words)

@@ -68,7 +68,7 @@ class StoredCorpus(Sequence[Document]):
         try:
             self._offsets = np.load(regular(folder / OFFSETS), mmap_mode="r")
             self._bytes = np.memmap(regular(folder / DOCUMENTS), dtype=np.uint8, mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise PrefdeltaError(f"cannot read the index in {folder}: {error}; build it again.") from error
         if len(self._offsets) < 2 or int(self._offsets[-1]) != len(self._bytes):
             raise PrefdeltaError(f"the index in {folder} is damaged: {DOCUMENTS} has another size; build it again.")
