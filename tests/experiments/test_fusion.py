@@ -88,6 +88,13 @@ def metrics(root: Path, method: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.parametrize(("share", "shown", "left"), [(0.001, 0, 24), (0.999, 24, 0)])
+def test_a_share_that_leaves_nothing_is_told_by_the_plan(share: float, shown: int, left: int, tmp_path: Path) -> None:
+    message = f"leaves {shown} to fine-tune on and {left} for the preference; both need some"
+    with pytest.raises(PrefdeltaError, match=message):
+        plan_for(load_recipe(write(tmp_path, sft_share=share)), tmp_path / "run")
+
+
 def test_the_prompts_are_divided_and_each_side_is_used_once(finished: Path) -> None:
     asked = {item.id for item in read_rows(finished / "prompts" / "prompts.jsonl", Item)}
     shown = {row.id for row in read_rows(finished / "demonstrations" / "0" / "demonstrations.jsonl", Demonstration)}

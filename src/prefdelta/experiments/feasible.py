@@ -12,6 +12,7 @@ from prefdelta.core.errors import PrefdeltaError, told_of
 from prefdelta.core.files import exists
 from prefdelta.core.model_files import local_folder
 from prefdelta.core.registry import find_configured
+from prefdelta.experiments.fusion.fusion_context import shown_of
 from prefdelta.experiments.room import LEAST_TESTED
 from prefdelta.experiments.suites.tuning import settings_of
 from prefdelta.experiments.unit import Unit
@@ -58,8 +59,7 @@ def check_feasible(recipe: BaseRecipe) -> None:
         _check_aggregation(recipe)
     if isinstance(recipe, FusionRecipe):
         _check_benchmarks(recipe.benchmarks, "")
-        shown = round(recipe.sft_share * recipe.prompts.count)
-        _check_training(recipe.sft, shown, "sft")
+        _check_training(recipe.sft, shown_of(recipe.prompts.count, recipe.sft_share), "sft")
         for name, method in recipe.methods.items():
             _check_training(method.training, recipe.prompts.count, name)
     if isinstance(recipe, SuiteRecipe):

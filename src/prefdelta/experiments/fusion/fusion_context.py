@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from prefdelta.core.errors import PrefdeltaError
 from prefdelta.experiments.load import Text, text_of
 from prefdelta.experiments.student import Student
 from prefdelta.recipe import labelled
 from prefdelta.recipe.fusion import FusionRecipe
 
 SFT = "sft"
+
+
+def shown_of(prompts: int, share: float) -> int:
+    """How many of the prompts the student is fine-tuned on; the others are left for the preference.
+
+    Raises:
+        PrefdeltaError: one of the two would have none.
+    """
+    count = round(share * prompts)
+    if not 0 < count < prompts:
+        raise PrefdeltaError(
+            f"sft_share {share:g} of {prompts} prompts leaves {count} to fine-tune on and {prompts - count} for "
+            "the preference; both need some: change sft_share or raise prompts.count."
+        )
+    return count
 
 
 class FusionContext:
@@ -31,7 +47,7 @@ class FusionContext:
     @property
     def shown(self) -> int:
         """How many prompts the student is fine-tuned on."""
-        return round(self.recipe.sft_share * self.recipe.prompts.count)
+        return shown_of(self.recipe.prompts.count, self.recipe.sft_share)
 
     @property
     def left(self) -> int:

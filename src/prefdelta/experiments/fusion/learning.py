@@ -12,7 +12,7 @@ from prefdelta.core.files import write_json
 from prefdelta.core.records import Demonstration, Example, Item, Pair, Sample, Score, Triple, read_rows, write_rows
 from prefdelta.core.store import Artifact
 from prefdelta.experiments.answers import PROMPTS
-from prefdelta.experiments.fusion.fusion_context import SFT, FusionContext
+from prefdelta.experiments.fusion.fusion_context import SFT, FusionContext, shown_of
 from prefdelta.experiments.identity import portable, seed_from, source_config
 from prefdelta.experiments.student import STUDENT
 from prefdelta.experiments.training import Seeds, adapter_unit
@@ -77,12 +77,7 @@ def divide(items: Sequence[Item], share: float, seed: int) -> tuple[list[Item], 
     Raises:
         PrefdeltaError: one of the two would be empty.
     """
-    count = round(share * len(items))
-    if not 0 < count < len(items):
-        raise PrefdeltaError(
-            f"sft_share {share:g} of {len(items)} prompts leaves {count} to fine-tune on and {len(items) - count} for "
-            "the preference; both need some: change sft_share or raise prompts.count."
-        )
+    count = shown_of(len(items), share)
     drawn = set(np.random.default_rng(seed).choice(len(items), count, replace=False).tolist())
     first = [item for place, item in enumerate(items) if place in drawn]
     return first, [item for place, item in enumerate(items) if place not in drawn]
