@@ -86,6 +86,9 @@ def test_embedded_questions_come_by_name_and_split() -> None:
     first, second = (draw_prompts(Prompts(**sums, seed=seed)) for seed in (0, 1))
     short = [item for item in micro.items("reasoning", split="train", count=99) if item.task in ("chain", "audit")]
     assert first + second == short[:24]
+    assert load_questions(Questions(source="micro:reasoning", max_characters=20), 24) == short[:24]
+    with pytest.raises(PrefdeltaError, match="has only"):
+        load_questions(Questions(source="micro:reasoning", max_characters=3), 24)
     with pytest.raises(PrefdeltaError, match="how many"):
         load_questions(Questions(source=f"micro:{name}"))
 

@@ -37,9 +37,13 @@ def load_questions(questions: Questions, count: int | None = None) -> list[Item]
     """
     if _QUESTION not in questions.template:
         raise PrefdeltaError(f"the template {questions.template!r} has no place for the question; write {_QUESTION}.")
-    dressed = [_dressed(item, questions) for item in _bare(questions, count)]
-    limit = questions.max_characters
-    return [item for item in dressed if limit is None or _characters(item) <= limit][:count]
+    asked, limit = count, questions.max_characters
+    while True:
+        dressed = [_dressed(item, questions) for item in _bare(questions, asked)]
+        found = [item for item in dressed if limit is None or _characters(item) <= limit]
+        if asked is None or count is None or len(found) >= count or not questions.source.startswith(_MICRO):
+            return found[:count]
+        asked *= 2  # embedded questions are made to order: more for those that are too long
 
 
 def draw_prompts(prompts: Prompts) -> list[Item]:
@@ -52,10 +56,7 @@ def draw_prompts(prompts: Prompts) -> list[Item]:
         PrefdeltaError: as :func:`load_questions`; or the source has fewer items, or two items with one id.
     """
     if prompts.source.startswith(_MICRO):
-        asked = wanted = (prompts.seed + 1) * prompts.count
-        while len(items := load_questions(prompts, asked)) < wanted:
-            asked *= 2  # some are longer than max_characters
-        return items[wanted - prompts.count : wanted]
+        return load_questions(prompts, (prompts.seed + 1) * prompts.count)[-prompts.count :]
     items = load_questions(prompts)
     if len(items) < prompts.count:
         raise PrefdeltaError(
