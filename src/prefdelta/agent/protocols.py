@@ -194,12 +194,7 @@ Make = TypeVar("Make", bound=Callable[[Any], Protocol])
 
 def protocol(name: str, options: type[Config] = NoOptions, **defaults: int) -> Callable[[Make], Make]:
     """Register the decorated function, ``options -> Protocol``; see :class:`RegisteredProtocol`."""
-
-    def register(make: Make) -> Make:
-        PROTOCOLS.register(name, RegisteredProtocol(name, make, options, defaults))
-        return make
-
-    return register
+    return PROTOCOLS.adding(name, lambda make: RegisteredProtocol(name, make, options, defaults))
 
 
 def protocol_of(named: Named | str) -> Protocol:

@@ -11,7 +11,7 @@ The module is imported when a name is first looked up that is not built in, or w
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module, metadata
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from prefdelta.core.config import Config, Named
 from prefdelta.core.errors import PrefdeltaError, did_you_mean
 
 Entry = TypeVar("Entry")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Registry(Mapping[str, Entry]):
@@ -47,6 +48,15 @@ class Registry(Mapping[str, Entry]):
             raise ValueError(f"{self.kind} {name!r} is registered twice")
         self._entries[name] = entry
         return entry
+
+    def adding(self, name: str, entry: Callable[[Any], Entry]) -> Callable[[Function], Function]:
+        """A decorator that registers the entry made of a function, and leaves the function as it is."""
+
+        def add(function: Function) -> Function:
+            self.register(name, entry(function))
+            return function
+
+        return add
 
     def find(self, name: str) -> Entry:
         """The entry called ``name``.

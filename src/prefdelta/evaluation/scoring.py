@@ -74,12 +74,7 @@ SCORERS: Registry[Scorer] = Registry("scorer", "prefdelta.scorers")
 
 def scorer(name: str, options: type[Config] = NoOptions) -> Callable[[Function], Function]:
     """Register the decorated function as a scorer; see :class:`Scorer`."""
-
-    def register(function: Function) -> Function:
-        SCORERS.register(name, Scorer(name, function, options))
-        return function
-
-    return register
+    return SCORERS.adding(name, lambda function: Scorer(name, function, options))
 
 
 def score_all(named: Named | str, answers: Iterable[tuple[Sample, Sequence[str]]]) -> list[Score]:

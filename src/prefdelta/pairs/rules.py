@@ -124,12 +124,7 @@ def rule(
     name: str, options: type[Config] = NoOptions, *, one_by_one: bool = False, ties: bool = False
 ) -> Callable[[Propose], Propose]:
     """Register the decorated function as a pairing rule; the arguments are the attributes of :class:`Rule`."""
-
-    def register(propose: Propose) -> Propose:
-        RULES.register(name, Rule(name, propose, options, one_by_one, ties))
-        return propose
-
-    return register
+    return RULES.adding(name, lambda propose: Rule(name, propose, options, one_by_one, ties))
 
 
 @rule("order", one_by_one=True, ties=True)

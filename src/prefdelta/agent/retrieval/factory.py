@@ -50,12 +50,7 @@ Open = TypeVar("Open", bound=Callable[[Search, Any], Retriever])
 
 def retriever(name: str, options: type[Config] = NoOptions) -> Callable[[Open], Open]:
     """Register the decorated function, ``(search, options) -> Retriever``; see :class:`RegisteredRetriever`."""
-
-    def register(function: Open) -> Open:
-        RETRIEVERS.register(name, RegisteredRetriever(name, function, options))
-        return function
-
-    return register
+    return RETRIEVERS.adding(name, lambda function: RegisteredRetriever(name, function, options))
 
 
 def open_retriever(search: Search) -> Retriever:
