@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from prefdelta import micro
+from prefdelta.cli.outcome import search_words
 from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item, Record, read_rows, write_rows
 from prefdelta.core.store import Store
 from prefdelta.evaluation.results import EvaluationResults
+from prefdelta.experiments.checking import checked
 from prefdelta.experiments.execution.make import build, reuse
 from prefdelta.experiments.single.evaluation import evaluate_unit, read_score
 from prefdelta.experiments.unit import RunContext, Unit
+from prefdelta.recipe import Named, Search
 from prefdelta.report.results import read_results
 
 SETTINGS = ("batch_size=4", "max_new_tokens=24", "temperature=1.0")
@@ -43,6 +46,24 @@ def made(work: Unit, root: Path, progress: Any = None) -> Path:
 def test_a_setting_that_would_change_nothing_is_refused() -> None:
     with pytest.raises(PrefdeltaError, match="n must be 1: an item is answered once"):
         evaluate_unit("micro:student", benchmark={"items": "micro:chain", **ASKED}, settings=("n=2",), **PLAIN)
+
+
+def test_the_words_that_a_run_ends_with_search_as_its_recipe() -> None:
+    search = Search(corpus="micro:corpus", top_k=1, max_turns=4, retriever=Named(name="bm25"))
+    words = search_words(search)
+    options = {words[at].lstrip("-"): words[at + 1] for at in range(0, len(words), 2) if words[at] != "--set"}
+    settings = tuple(words[at + 1] for at in range(0, len(words), 2) if words[at] == "--set")
+    assert settings == ("search.top_k=1", "search.max_turns=4")
+    benchmark = {"items": "micro:lookup", **ASKED}
+    asked = evaluate_unit("micro:student", benchmark=benchmark, settings=settings, **{**PLAIN, "search": options})
+    assert asked.config["search"] == checked(search).model_dump(mode="json")
+
+
+def test_how_to_search_is_refused_where_nothing_is_searched() -> None:
+    with pytest.raises(PrefdeltaError, match=r"search\.top_k: nothing is searched; name what is with --corpus"):
+        evaluate_unit(
+            "micro:student", benchmark={"items": "micro:lookup", **ASKED}, settings=("search.top_k=1",), **PLAIN
+        )
 
 
 @pytest.mark.parametrize("items", ["micro:chain", "lm_eval:prefdelta_micro_ledger"])

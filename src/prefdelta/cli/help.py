@@ -39,6 +39,7 @@ class Reference:
 
 _OBJECTIVE = "options of the objective, such as beta (docs/training.md)"
 _DRAWN = "sampling.KEY: how answers are drawn for --scale agreement, as in sampling.max_new_tokens=256"
+_SEARCH = "search.KEY: how --corpus is searched, as in search.top_k=1 (docs/reference/recipe-keys.md#search-engine)"
 _RECIPE = "every key of a recipe by its full name, as seeds=[0,1]"
 _METHOD = "an option of a merge method: `prefdelta methods NAME` lists them"
 _COUNT = "prompts.count [all]"
@@ -54,7 +55,7 @@ REFERENCES = {
     "view": Reference("viewer.md"),
     "verify": Reference("trust.md"),
     "index": Reference("search.md"),
-    "sample": Reference("sampling.md", ("Sampling", "prompts=Prompts"), (_COUNT, f"source.KEY: {_MODEL}")),
+    "sample": Reference("sampling.md", ("Sampling", "prompts=Prompts"), (_COUNT, f"source.KEY: {_MODEL}", _SEARCH)),
     "score": Reference("pairs.md", ("Scoring", "prompts=Prompts"), (_COUNT, "responses.system")),
     "pair": Reference(
         "pairs.md", ("Pairing", "Filters", "prompts=Prompts"), (_COUNT, "chosen.system and rejected.system")
@@ -63,8 +64,10 @@ REFERENCES = {
     "export": Reference("pairs.md"),
     "train": Reference("training.md", ("Training",), (_OBJECTIVE, f"student.KEY: {_MODEL}"), without=("together",)),
     "inspect": Reference("inspect.md"),
-    "merge": Reference("methods/README.md", also=(f"OPTION: {_METHOD}", _DRAWN)),
-    "tune": Reference("tuning.md", ("Sampling",), (f"METHOD.OPTION: {_METHOD}", f"base.KEY: {_MODEL}"), without=("n",)),
+    "merge": Reference("methods/README.md", also=(f"OPTION: {_METHOD}", _DRAWN, _SEARCH)),
+    "tune": Reference(
+        "tuning.md", ("Sampling",), (f"METHOD.OPTION: {_METHOD}", f"base.KEY: {_MODEL}", _SEARCH), without=("n",)
+    ),
     "learn": Reference(
         "methods/learned.md",
         ("learning:LanguageLearning",),
@@ -72,7 +75,7 @@ REFERENCES = {
     ),
     "apply": Reference("apply.md"),
     "evaluate": Reference(
-        "evaluation.md", ("Sampling", "questions=Questions"), (f"model.KEY: {_MODEL}",), without=("n",)
+        "evaluation.md", ("Sampling", "questions=Questions"), (f"model.KEY: {_MODEL}", _SEARCH), without=("n",)
     ),
     "compare": Reference("comparing.md"),
     "answer": Reference("judging.md"),

@@ -63,12 +63,14 @@ def merge(
     from prefdelta.cli.merge_words import known_scale, parse_rank, parse_weights, wanted_scale
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.core.progress import Display
+    from prefdelta.experiments.single.settings import search_from, section
     from prefdelta.merging.registry import configured
-    from prefdelta.recipe import Sampling, Search, configure, settings_mapping
+    from prefdelta.recipe import Sampling, configure, settings_mapping
 
     options, console = dict(settings_mapping(settings or ())), terminal()
-    # Where answers choose the scale, the settings under ``sampling`` say how they are drawn.
-    drawn = options.pop("sampling", {}) if into is None else {}
+    # Where answers choose the scale, the settings under ``sampling`` and ``search`` say how they are drawn.
+    drawn = section("sampling", options) if into is None else {}
+    searched = search_from(corpus, options) if into is None else None
     sampling = configure(Sampling, {"temperature": 1.0, **drawn}, origin="--set sampling")
     configured(method, options, len(adapters))
     factors, cut = parse_weights(weights, len(adapters)), parse_rank(rank)
@@ -123,7 +125,7 @@ def merge(
             budget=budget,
             beta=beta,
             sampling=sampling,
-            corpus=configure(Search, {"corpus": corpus}, origin="--corpus") if corpus else None,
+            corpus=searched,
             seed=seed,
             told=partial(tell_cost, console, scale),
             progress=display.inner,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prefdelta.evaluation.results import RESULTS, AggregationResults, FusionResults, SuiteResults, read_recipe_results
-from prefdelta.recipe import BaseRecipe, Recipe
+from prefdelta.recipe import BaseRecipe, Recipe, Search
 from prefdelta.report.choice import choice_sentences
 from prefdelta.report.fusion import fusion_doubts
 from prefdelta.report.headline import cautions, domain_doubts
@@ -40,10 +40,18 @@ def print_outcome(recipe: BaseRecipe, report: Path, console: Console, place: str
             adapter = report.parent / name / "merged" / "adapter"
             words = ["prefdelta", "evaluate", recipe.student.path, "YOUR_ITEMS.jsonl", "--adapter", str(adapter)]
             if settings.search is not None:
-                words += ["--corpus", settings.search.corpus, "--protocol", settings.search.protocol.name]
+                words += search_words(settings.search)
             console.print(f"\nmerged adapter of {name}: {adapter}")
             console.print(f"next: {shlex.join([*words, '-o', 'OUT'])}")
     console.print(f"check the files: prefdelta verify {shlex.quote(place)}")
+
+
+def search_words(search: Search) -> list[str]:
+    """The options of ``prefdelta evaluate`` with which a model searches as in a recipe."""
+    words = ["--corpus", search.corpus, "--protocol", search.protocol.name]
+    given = search.model_dump(exclude_unset=True, exclude={"corpus", "protocol", "retriever"})
+    words += [word for key, value in given.items() for word in ("--set", f"search.{key}={value}")]
+    return [*words, "--retriever", search.retriever.name] if search.retriever else words
 
 
 def _told(results: AggregationResults | FusionResults | SuiteResults) -> tuple[list[str], Table]:

@@ -65,10 +65,10 @@ def tune(
     from prefdelta.cli.merge_words import parse_scale
     from prefdelta.core.errors import PrefdeltaError
     from prefdelta.core.progress import Display
-    from prefdelta.experiments.single.settings import model_from
+    from prefdelta.experiments.single.settings import model_from, search_from
     from prefdelta.merging.registry import METHODS
     from prefdelta.merging.tuning.space import Space
-    from prefdelta.recipe import Sampling, Search, configure, settings_mapping
+    from prefdelta.recipe import Sampling, configure, settings_mapping
 
     if context.info_name == "search":
         terminal(stderr=True).print("prefdelta search is now called prefdelta tune; the old name will go.")
@@ -85,7 +85,7 @@ def tune(
         weight_trials=tune_weights,
     )
     drawn, console = dict(settings_mapping(settings or ())), terminal()
-    ref = model_from("base", base, drawn)
+    ref, searched = model_from("base", base, drawn), search_from(corpus, drawn)
     options = {name: drawn.pop(name) for name in list(drawn) if name in METHODS}
     for name, value in options.items():
         if not isinstance(value, Mapping):
@@ -111,7 +111,7 @@ def tune(
             scorer=scorer,
             count=count,
             sampling=sampling,
-            corpus=configure(Search, {"corpus": corpus}, origin="--corpus") if corpus else None,
+            corpus=searched,
             options=options,
             seed=seed,
             extra_weights="drop" if drop_modules_to_save else "refuse",

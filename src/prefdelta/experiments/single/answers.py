@@ -11,11 +11,11 @@ from prefdelta.experiments.answers import write_responses, write_scores
 from prefdelta.experiments.checking import checked
 from prefdelta.experiments.identity import file_externals, source_config
 from prefdelta.experiments.room import check_questions
-from prefdelta.experiments.single.settings import load_prompts, prompts_from, section, served_or_loaded
+from prefdelta.experiments.single.settings import load_prompts, prompts_from, search_from, section, served_or_loaded
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.generation.responses import RESPONSES, load_answers
-from prefdelta.recipe import ModelRef, Sampling, Scoring, Search, configure, settings_mapping
+from prefdelta.recipe import ModelRef, Sampling, Scoring, configure, settings_mapping
 
 
 def sample_unit(model: str, prompts: str, corpus: str | None, server: str | None, settings: Sequence[str]) -> Unit:
@@ -23,8 +23,9 @@ def sample_unit(model: str, prompts: str, corpus: str | None, server: str | None
     raw = settings_mapping(settings)
     questions = prompts_from(prompts, raw)
     source = served_or_loaded("source", model, server, raw)
+    searched = search_from(corpus, raw)
+    search = checked(searched) if searched else None
     sampling = configure(Sampling, raw, origin=ORIGIN)
-    search = checked(configure(Search, {"corpus": corpus}, origin="--corpus")) if corpus else None
 
     def build(work: Path, context: RunContext) -> None:
         items = load_prompts(questions)

@@ -22,7 +22,7 @@ from prefdelta.experiments.checking import checked
 from prefdelta.experiments.evaluation import Exam, Subject, evaluate
 from prefdelta.experiments.identity import benchmark_externals, corpus_externals
 from prefdelta.experiments.room import check_questions
-from prefdelta.experiments.single.settings import section, served_or_loaded
+from prefdelta.experiments.single.settings import search_from, section, served_or_loaded
 from prefdelta.experiments.single.unit import ORIGIN, single_unit
 from prefdelta.experiments.unit import RunContext, Unit
 from prefdelta.generation.prompts import load_questions
@@ -35,7 +35,6 @@ from prefdelta.recipe import (
     ModelRef,
     Questions,
     Sampling,
-    Search,
     configure,
     settings_mapping,
 )
@@ -66,13 +65,15 @@ def evaluate_unit(
         adapter: the folder of an adapter; with a server, the server's name for one.
         scale: λ.
         seed: of the random numbers.
-        search: ``corpus`` and ``protocol``, if the model may search.
-        settings: of the sampling, or for an lm_eval task of its ``generation``, or of pairs; ``questions.KEY`` and
-            ``model.KEY`` as in a recipe.
+        search: ``corpus``, ``protocol`` and ``retriever``, if the model may search.
+        settings: of the sampling, or for an lm_eval task of its ``generation``, or of pairs; ``questions.KEY``,
+            ``model.KEY`` and ``search.KEY`` as in a recipe.
     """
     check_scale(scale)
     drawn = settings_mapping(settings)
     ref = served_or_loaded("model", model, server, drawn)
+    searched = search_from(**{"corpus": None, **(search or {})}, raw=drawn)
+    environment = checked(searched) if searched else None
     asked = _benchmark(benchmark, drawn)
     if asked.pairs:
         drawn = {}
@@ -81,7 +82,6 @@ def evaluate_unit(
     sampling = configure(Sampling, drawn, origin=ORIGIN)
     if sampling.n != 1:
         raise PrefdeltaError(f"{ORIGIN}: n must be 1: an item is answered once; give --seed for other answers.")
-    environment = checked(configure(Search, search, origin="--corpus")) if search else None
     variant = Path(adapter) if adapter and not server else adapter
 
     def build(work: Path, context: RunContext) -> None:

@@ -9,7 +9,7 @@ from prefdelta.core.errors import PrefdeltaError
 from prefdelta.core.records import Item
 from prefdelta.experiments.single.unit import ORIGIN
 from prefdelta.generation.prompts import draw_prompts, load_questions
-from prefdelta.recipe import ModelRef, Prompts, Questions, Server, configure
+from prefdelta.recipe import ModelRef, Prompts, Questions, Search, Server, configure
 
 
 def section(key: str, raw: dict[str, Any]) -> Mapping[str, Any]:
@@ -49,6 +49,25 @@ def prompts_from(source: str, raw: dict[str, Any]) -> Questions:
     about = section("prompts", raw)
     model = Prompts if "count" in about else Questions
     return configure(model, {"source": source, **about}, origin=f"{ORIGIN} prompts")
+
+
+def search_from(corpus: str | None, raw: dict[str, Any], **named: Any) -> Search | None:
+    """What a model may search, with the settings ``search.KEY``, which are taken from ``raw``; ``None``: nothing.
+
+    Args:
+        corpus: of the command.
+        raw: the settings.
+        named: what options of the command say.
+
+    Raises:
+        PrefdeltaError: a key is unknown or has a bad value, or there is nothing to search.
+    """
+    about = section("search", raw)
+    if corpus is not None:
+        return configure(Search, {"corpus": corpus, **named, **about}, origin="--corpus")
+    if about:
+        raise PrefdeltaError(f"{ORIGIN} search.{next(iter(about))}: nothing is searched; name what is with --corpus.")
+    return None
 
 
 def load_prompts(questions: Questions) -> list[Item]:
