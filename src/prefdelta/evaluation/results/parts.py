@@ -91,6 +91,12 @@ class Guard(Result):
     kl_limit: Number
     unparsed: Number | None = Field(description="percentage of the merge's answers in which none was found")
     unparsed_base: Number | None = Field(description="the same of the base")
+    shared: Number | None = Field(
+        default=None,
+        description="information that the merge's answers share with the base's; where they chose λ by their agreement",
+    )
+    shared_most: Number | None = Field(default=None, description="the largest of a smaller λ that was tried")
+    shared_most_at: Number | None = Field(default=None, description="that λ")
     warnings: list[str]
 
 

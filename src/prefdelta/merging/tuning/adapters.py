@@ -24,7 +24,7 @@ from prefdelta.merging.engine import merge, stored_dtype
 from prefdelta.merging.inputs import check_arguments, common_modules, refuse_base_copies
 from prefdelta.merging.tuning.candidate import Candidate
 from prefdelta.merging.tuning.choice import Choice, level_range
-from prefdelta.merging.tuning.guard import divergence, guard_of, own_rows
+from prefdelta.merging.tuning.guard import divergence, guard_of, own_rows, shared_with_base
 from prefdelta.merging.tuning.items import Split, questioning
 from prefdelta.merging.tuning.objectives import Measured
 from prefdelta.merging.tuning.record import RECORD_NAME, LeaveOneOut, Part, Source, Tried, TuningRecord
@@ -140,7 +140,7 @@ def tune_adapters(
         prompts = environment.dressed(asked.prompts) if environment is not None else asked.prompts
         rows = own_rows(loaded, prompts, answering, environment, seed)
         kl = divergence(loaded, rows, validation.merged(chosen), 1.0)
-        guard = guard_of(kl, validation.measured[chosen].unparsed, alone.unparsed)
+        guard = guard_of(kl, validation.measured[chosen].unparsed, alone.unparsed, shared_with_base(validation, chosen))
         tried = {candidate: number for number, candidate in enumerate(validation.measured)}
         record = TuningRecord(
             prefdelta=metadata.version("prefdelta"),

@@ -25,6 +25,9 @@ from prefdelta.training.data import Row
 UNITS: Mapping[By, float] = {"labels": 1.0, "agreement": 1.0, "pairs": 0.0}
 """The largest difference one item can show, see :func:`prefdelta.evaluation.statistics.paired_difference`."""
 
+Answers = list[list[list[str | None]]]
+"""Of each of two draws, per benchmark, what the scorer found in the answers."""
+
 
 class Measured(NamedTuple):
     """A score, larger is better.
@@ -34,16 +37,19 @@ class Measured(NamedTuple):
         by_item: per benchmark, ``(1, items)``.
         unparsed: share of the answers in which the scorer found none; ``None`` where nothing was answered.
         truncated: share of the answers that were cut off; ``None`` likewise.
+        answers: where those of two models are compared; else ``None``.
     """
 
     score: float
     by_item: list[Array]
     unparsed: float | None
     truncated: float | None = None
+    answers: Answers | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it, without losing a digit."""
-        return {**self._asdict(), "by_item": [task[0].tolist() for task in self.by_item]}
+        entry = {**self._asdict(), "by_item": [task[0].tolist() for task in self.by_item]}
+        return {key: value for key, value in entry.items() if key != "answers" or value is not None}
 
     @staticmethod
     def read(entry: Mapping[str, Any]) -> Measured:
@@ -139,7 +145,21 @@ class Information(Labels):
     def __call__(self, adapter: LoraAdapter | None) -> Measured:
         """The mean information over benchmarks."""
         draws = [self._answers(adapter, seed) for seed in draw_seeds(self._seed)]
-        return informative(draws, asked(self._items))
+        answers = [[[record.parsed for record in _of_task(draw, task)] for task in self._items] for draw in draws]
+        return informative(draws, asked(self._items))._replace(answers=answers)
+
+    def shared(self, one: Answers, other: Answers) -> list[Array]:
+        """The information that the answers of two models share, per benchmark ``(1, items)``.
+
+        An answer of one model is compared with one of the other as two of one model are, and never under the same seed:
+        equal random numbers make answers alike.
+        """
+        questions = asked(self._items).values()
+        found = [
+            [agreement(*both, questions=asked).by_item for *both, asked in zip(*draws, questions, strict=True)]
+            for draws in ((one[0], other[1]), (one[1], other[0]))
+        ]
+        return [np.mean(both, axis=0)[None] for both in zip(*found, strict=True)]
 
 
 def draw_seeds(seed: int) -> tuple[int, int]:

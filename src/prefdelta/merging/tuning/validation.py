@@ -9,13 +9,13 @@ from typing import Any, Literal
 from prefdelta.adapters import Adapter, LoraAdapter, MemoryAdapter
 from prefdelta.core.records import digest
 from prefdelta.core.resumable_rows import ResumableRows
-from prefdelta.evaluation.statistics import Difference, paired_difference
+from prefdelta.evaluation.statistics import Array, Difference, paired_difference
 from prefdelta.merging.in_memory import merge_in_memory
 from prefdelta.merging.registry import get_method
 from prefdelta.merging.scale import Scale
 from prefdelta.merging.tuning.candidate import Candidate
 from prefdelta.merging.tuning.choice import Choice, choose
-from prefdelta.merging.tuning.objectives import Measured, Objective
+from prefdelta.merging.tuning.objectives import Information, Measured, Objective
 
 
 class Validation:
@@ -52,6 +52,7 @@ class Validation:
         self._extra_weights: Literal["refuse", "drop"] = extra_weights
         self._scored = scored
         self._kept = kept
+        self._base: Measured | None = None
         self._last: tuple[Candidate, MemoryAdapter] | None = None
 
     def __call__(self, candidate: Candidate) -> float:
@@ -72,7 +73,16 @@ class Validation:
 
     def base(self) -> Measured:
         """The measure of the base model as it is."""
-        return self._measure("base", lambda: None)
+        if self._base is None:
+            self._base = self._measure("base", lambda: None)
+        return self._base
+
+    def shared(self, candidate: Candidate) -> list[Array] | None:
+        """Information that a candidate's answers share with the base's, by benchmark; ``None`` by other measures."""
+        base, own = self.base().answers, self.measured[candidate].answers
+        if not isinstance(self._objective, Information) or base is None or own is None:
+            return None
+        return self._objective.shared(base, own)
 
     def difference(self, one: Candidate, other: Candidate) -> Difference:
         """How much better ``one`` is than ``other``, paired item by item; both must have been scored."""

@@ -95,6 +95,11 @@ def _scale_notes(results: TuningRecord) -> list[str]:
     if guard.unparsed is not None and guard.unparsed_base is not None:
         told += f"; no answer was found in {guard.unparsed:.1f} % of its answers, and in {guard.unparsed_base:.1f} % "
         told += "of the base's"
+    if guard.shared is not None and guard.shared_most is not None and guard.shared_most_at is not None:
+        told += (
+            f"; its answers share {guard.shared:.2f} of information with the base's, at λ = {guard.shared_most_at:g} "
+        )
+        told += f"{guard.shared_most:.2f}"
     return [*found, f"{told}.", *(f"Warning: {text}" for text in guard.warnings)]
 
 
