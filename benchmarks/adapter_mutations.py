@@ -111,7 +111,7 @@ def mangle_config(rng: random.Random, draft: Draft) -> None:
             lambda: b"",
             lambda: b"null",
             lambda: text[:-1] + b', "note": "' + b"x" * (17 << 20) + b'"}',
-            lambda: text.replace(b"q_proj", b"q" * 2_000_000),
+            lambda: text.replace(b"q_proj", b"q" * 2_000_000, 9),  # a pattern may name it 100,000 times
             lambda: b'"LORA"',
             lambda: text + text,
         ]
