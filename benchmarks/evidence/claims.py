@@ -13,7 +13,7 @@ import numpy as np
 from evidence.intervals import Answers, over_groups, over_seeds, score
 
 Row = Mapping[str, Any]
-WAYS = ("one", "projection", "stored", "agreement", "labels")
+WAYS = ("one", "norm-matched", "projection", "stored", "agreement", "labels")
 """How λ of a merge is chosen: not at all, by adapters alone, by their trainings, without labels, with labels."""
 LOOKED_AT = ("shipped", 0)
 """The family and the seed on whose merges the rule of ``stored`` was found."""
@@ -37,6 +37,12 @@ def claims(rows: Sequence[Row]) -> dict[str, Any]:
         "many": _number([], [row for row in parts["many"] if not _alike(row)], []),
         "alike": _number([], [row for row in parts["many"] if _alike(row)], []),
         "harmful": _harmful(parts["seeds"], parts["harmful"]),
+        "ranks": _variants(parts["ranks"]),
+        "regret_ranks": _regret(parts["ranks"]),
+        "objectives": _variants(parts["objectives"]),
+        "regret_objectives": _regret(parts["objectives"]),
+        "fooled": _fooled([row for row in parts["fooled"] if not row["cell"]["classes"]]),
+        "seen": _seen([row for row in parts["fooled"] if row["cell"]["classes"]]),
         "sharpening": sharpening(SHARPENING.read_text(encoding="utf-8")),
     }
     counted = [row for row in rows if row["part"] != "student"]
@@ -50,7 +56,8 @@ def claims(rows: Sequence[Row]) -> dict[str, Any]:
 def _name(row: Row) -> str:
     cell = row["cell"]
     members = "+".join(cell["members"])
-    return f"{cell['family']}/{cell['domain']}/{cell['seed']}/x{cell['epochs']:g}/{members}/{cell['method']}"
+    trained = "/".join(filter(None, (f"x{cell['epochs']:g}", cell["variant"])))
+    return f"{cell['family']}/{cell['domain']}/{cell['seed']}/{trained}/{members}/{cell['method']}"
 
 
 def _group(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
@@ -175,7 +182,7 @@ def lost(row: Row, way: str) -> float:
 
 
 def _lost(rows: Sequence[Row], way: str) -> dict[str, Any]:
-    groups = _group(rows, "family", "domain", "seed", "epochs")
+    groups = _group(rows, "family", "domain", "seed", "epochs", "variant")
     found = over_groups({key: [lost(row, way) for row in group] for key, group in groups.items()})
     worst = max(rows, key=lambda row: lost(row, way))
     return {**found, "worst_cell": _name(worst)}
@@ -233,6 +240,46 @@ def _number(baselines: Sequence[Row], number: Sequence[Row], seeds: Sequence[Row
                 entry["over four"] = over_seeds(larger, smaller)
             found.setdefault(domain, {}).setdefault(method, {})[str(size)] = entry
     return found
+
+
+def _variants(rows: Sequence[Row]) -> dict[str, Any]:
+    """By domain and method: how the deltas were trained -> the score by each way to choose λ, and over TIES."""
+    found: dict[str, Any] = {}
+    for (domain, variant), alike in _group(rows, "domain", "variant").items():
+        ties = {row["cell"]["seed"]: row["tests"]["agreement"] for row in alike if row["cell"]["method"] == "ties"}
+        for row in alike:
+            entry = {**_ways([row]), "scale": row["chosen"]["agreement"], "over ties": _over([row], ties)}
+            found.setdefault(domain, {}).setdefault(row["cell"]["method"], {})[variant] = entry
+    return found
+
+
+def _fooled(rows: Sequence[Row]) -> dict[str, Any]:
+    """By domain and what is merged: the scores with a delta of a systematic mistake, and what was seen at each λ."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        alone = len(row["cell"]["members"]) == 1
+        signs = ("agreement", "labels", "unparsed", "shared")
+        found.setdefault(row["cell"]["domain"], {})["alone" if alone else row["cell"]["method"]] = {
+            **_ways([row]),
+            "scales": {way: row["chosen"][way] for way in ("agreement", "labels")},
+            "kl": {way: round(each, 2) for way, each in row["kl"].items()},
+            "asked": {
+                scale: {sign: round(100 * tried[sign], 1) for sign in signs} for scale, tried in row["tried"].items()
+            },
+        }
+    return found
+
+
+def _seen(rows: Sequence[Row]) -> dict[str, Any]:
+    """What is lost where λ is chosen by answers of which only the class is seen, and scores by domain and method."""
+    found: dict[str, Any] = {"lost": {}, "scores": {}}
+    for row in rows:
+        ways = ("one", "labels", "agreement", *(f"{count} classes" for count in row["cell"]["classes"]))
+        made = {way: {"score": round(score(row["tests"][way]), 1), "scale": row["chosen"][way]} for way in ways}
+        found["scores"].setdefault(row["cell"]["domain"], {})[row["cell"]["method"]] = made
+        for way in ways:
+            found["lost"].setdefault(way, _lost(rows, way))
+    return found if rows else {}
 
 
 def _holds(row: Row, other: Row) -> bool:

@@ -11,14 +11,25 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from evidence.systematic import DOMAIN, SYSTEMATIC, systematic, systematic_folder
 from prefdelta import micro
 from prefdelta.experiments.published import RUN
 from prefdelta.experiments.run import run_recipe
-from prefdelta.recipe import configure_recipe
+from prefdelta.recipe import Recipe, configure_recipe
 
 DEMO = Path(micro.__file__).parent / "demo.yaml"
 SHIPPED = "shipped"
 """The embedded family; another is called by the number that is added to every seed when its models are trained."""
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "dpo": {"objective": "dpo", "beta": 0.5},
+    "orpo": {"objective": "orpo", "beta": 20.0},
+    "ipo": {"objective": "ipo", "beta": 0.5},
+    "simpo": {"objective": "simpo", "beta": 2.0},
+}
+"""Objectives beside the demo's own; the first two with its β in the other domain, the others untuned."""
+
+OWN_OBJECTIVE = {"reasoning": "dpo", "search": "orpo"}
+"""What the demo's domains train with."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Deltas:
         baselines: ``joint`` and ``sequential`` training, or none.
         reversed: whether the same deltas are also trained on reversed labels, with the first seed.
         rank: of the adapters.
+        objective: a key of :data:`OBJECTIVES` that all domains train with; empty for the demo's own.
+        systematic: whether a delta of one systematic mistake is trained beside them, with the first seed.
         domains: which of the demo's.
         sources: families whose weak models teach the one student, each with four deltas; none but the student's own
             if empty.
@@ -45,13 +58,16 @@ class Deltas:
     baselines: tuple[str, ...] = ()
     reversed: bool = False
     rank: int = 8
+    objective: str = ""
+    systematic: bool = False
     domains: tuple[str, ...] = ("reasoning", "search")
     sources: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
         """Runs of one family, length and rank share a folder, and with it their answers and pairs."""
-        return f"{self.taught_by}-x{self.epochs:g}-r{self.rank}-p{self.prompts}"
+        trained = "-".join(filter(None, (f"x{self.epochs:g}", f"r{self.rank}", self.objective)))
+        return f"{self.taught_by}-{trained}-p{self.prompts}"
 
     @property
     def taught_by(self) -> str:
@@ -80,6 +96,7 @@ class Deltas:
         for domain in recipe["domains"].values():
             domain["prompts"]["count"] = self.prompts
             domain["training"] |= {"lora": {"r": self.rank, "alpha": 2 * self.rank}, "epochs": self.epochs}
+            domain["training"] |= OBJECTIVES.get(self.objective, {})
             names = [delta["name"] for delta in domain["deltas"]]
             members = [member(name, source) for source in self.sources or ("",) for name in names]
             domain["deltas"] = [
@@ -133,10 +150,15 @@ def trained(root: Path, deltas: Deltas, console: Console) -> Path:
             for made in ("prompts", "responses", "pairs"):
                 shutil.copytree(donors[0] / domain / made, run / domain / made)
         shutil.copyfile(donors[0] / RUN, run / RUN)
-    run_recipe(configure_recipe(recipe, origin="evidence"), run, console=console)
+    configured = configure_recipe(recipe, origin="evidence")
+    assert isinstance(configured, Recipe)
+    run_recipe(configured, run, console=console)
+    if deltas.systematic:
+        systematic(configured, run, deltas.seeds[0], recipe["domains"][DOMAIN]["deltas"][0]["name"])
     return run
 
 
 def adapters(run: Path, domain: str, seed: int, names: Sequence[str]) -> list[Path]:
-    """The folders of some adapters of a run: deltas, ``joint``, ``sequential.NAME`` or ``reversed.NAME``."""
-    return [run / domain / "adapters" / str(seed) / name for name in names]
+    """The folders of some adapters: deltas, ``joint``, ``sequential.NAME``, ``reversed.NAME``, ``systematic.NAME``."""
+    of_run, beside = run / domain / "adapters" / str(seed), systematic_folder(run, domain, seed)
+    return [(beside if name.startswith(SYSTEMATIC) else of_run) / name for name in names]

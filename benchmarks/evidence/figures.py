@@ -33,6 +33,11 @@ def figures(results: Mapping[str, Any]) -> dict[str, str]:
     for claim in ("number", "many"):
         if claim in found:
             drawn[f"evidence-{claim}"] = [_number(domain, numbers) for domain, numbers in found[claim].items()]
+    for claim in ("ranks", "objectives"):
+        if claim in found:
+            drawn[f"evidence-{claim}"] = [_variants(domain, numbers) for domain, numbers in found[claim].items()]
+    if "fooled" in found:
+        drawn["evidence-fooled"] = [_fooled(domain, numbers) for domain, numbers in found["fooled"].items()]
     if "harmful" in found:
         drawn["evidence-harmful"] = [_harmful(domain, numbers) for domain, numbers in found["harmful"].items()]
     return {name: picture(panels) for name, panels in drawn.items()}
@@ -103,6 +108,20 @@ def _number(domain: str, numbers: Numbers) -> Panel:
 
 def _harmful(domain: str, numbers: Numbers) -> Panel:
     rows = [_row(method, "merge", ways["with"], {"without": ways["without"]}) for method, ways in numbers.items()]
+    return panel(domain, rows, highest=_highest(rows), student=None)
+
+
+def _variants(domain: str, numbers: Numbers) -> Panel:
+    rows = []
+    for method, by_variant in numbers.items():
+        for index, (variant, ways) in enumerate(by_variant.items()):
+            at_one = {"λ = 1": ways["one"]}
+            rows.append(_row(f"{method}, {variant}", "merge", ways["agreement"], at_one, opens_group=index == 0))
+    return panel(domain, rows, highest=_highest(rows), student=None)
+
+
+def _fooled(domain: str, numbers: Numbers) -> Panel:
+    rows = [_row(name, "merge", ways["agreement"], {"labels": ways["labels"]}) for name, ways in numbers.items()]
     return panel(domain, rows, highest=_highest(rows), student=None)
 
 

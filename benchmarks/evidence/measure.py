@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -69,6 +69,8 @@ class Cell:
         members: the adapters, by their names in the run.
         method: a key of :data:`METHODS`.
         fixed: a λ that is tested too, whatever is chosen.
+        variant: how the deltas were trained, where not as the demo's.
+        classes: numbers of classes; λ is also chosen by the agreement of answers of which only the class is seen.
     """
 
     family: str
@@ -78,11 +80,14 @@ class Cell:
     members: tuple[str, ...]
     method: str
     fixed: float | None = None
+    variant: str = ""
+    classes: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """What the cell's files are called."""
-        return f"{self.family}-{self.domain}-{self.seed}-x{self.epochs:g}-{'+'.join(self.members)}-{self.method}"
+        trained = "-".join(filter(None, (f"x{self.epochs:g}", self.variant)))
+        return f"{self.family}-{self.domain}-{self.seed}-{trained}-{'+'.join(self.members)}-{self.method}"
 
 
 class Bench:
@@ -110,8 +115,11 @@ class Bench:
     def _evaluator(self) -> Evaluator:
         return Evaluator(self.loaded)
 
-    def validated(self, adapter: LoraAdapter | None) -> dict[str, Any]:
-        """Two answers to each unlabelled question: how far they agree, and, beside it, how many are right."""
+    def validated(self, adapter: LoraAdapter | None, classes: Sequence[int] = ()) -> dict[str, Any]:
+        """Two answers to each unlabelled question: how far they agree, and, beside it, how many are right.
+
+        With ``classes`` also how far they agree where each answer is seen as one of so many, as in multiple choice.
+        """
         draws = [
             self._evaluator.evaluate(adapter, 1.0, self.asked, *self._setting, seed=seed) for seed in draw_seeds(0)
         ]
@@ -126,7 +134,16 @@ class Bench:
             "within": float(np.mean([task.within for task in alike])),
             "across": float(np.mean([task.across for task in alike])),
             "commonest": float(np.mean([_commonest(both) for both in by_task])),
+            # With the student's own answers, never of one seed.
+            "shared": float(
+                np.mean([_information(*pair, self.asked) for pair in zip(self._own_draws, draws[::-1], strict=True)])
+            ),
+            **{f"{count} classes": _information(draws[0], draws[1], self.asked, count) for count in classes},
         }
+
+    @cached_property
+    def _own_draws(self) -> list[list[Record]]:
+        return [self._evaluator.evaluate(None, 1.0, self.asked, *self._setting, seed=seed) for seed in draw_seeds(0)]
 
     def tested(self, adapter: LoraAdapter | None) -> list[list[int]]:
         """By task, which of the test items are answered right."""
@@ -154,19 +171,37 @@ def _commonest(draws: Sequence[Sequence[Record]]) -> float:
     return max(counts.values(), default=0) / sum(map(len, draws))
 
 
+def _information(
+    one: Sequence[Record], other: Sequence[Record], tasks: Iterable[str], classes: int | None = None
+) -> float:
+    """The mean information over tasks of two answers to each item; of their classes, if those alone are seen.
+
+    Equal answers are of one class; of others, one in ``classes`` is by chance.
+    """
+
+    def seen(record: Record) -> str | None:
+        if record.parsed is None or classes is None:
+            return record.parsed
+        return str(int(digest(record.parsed), 16) % classes)
+
+    draws = [[[seen(record) for record in draw if record.task == task] for draw in (one, other)] for task in tasks]
+    return float(np.mean([agreement(*both).information for both in draws]))
+
+
 def measured(
     cell: Cell, adapters: Sequence[Path], own: Sequence[OwnScale], bench: Bench, folder: Path
 ) -> dict[str, Any]:
     """Everything of one cell; every answer is kept in ``folder``, so that nothing is asked twice.
 
     λ is searched twice from one bracket with one budget, by agreement and by labels; both are measured of the same
-    answers. Tested on other items are what they choose, λ = 1, ``projection``, ``stored`` where the adapters' ``own``
-    scales are given, and the cell's ``fixed`` λ.
+    answers. Tested on other items are what they choose, λ = 1, ``norm-matched``, ``projection``, ``stored`` where
+    the adapters' ``own`` scales are given, and the cell's ``fixed`` λ.
     """
     opened = [Adapter.open(path) for path in adapters]
     method, options = METHODS[cell.method]
     making: dict[str, Any] = {"method": method, "options": options}
-    identity = digest([[adapter.fingerprint for adapter in opened], making, bench.asked, bench.others])[:16]
+    what = [[adapter.fingerprint for adapter in opened], making, bench.asked, bench.others]
+    identity = digest([*what, cell.classes] if cell.classes else what)[:16]
     kept = ResumableRows(folder / f"{cell.name}{ROWS}")
 
     def once(what: str, make: Callable[[], Any]) -> Any:
@@ -187,13 +222,14 @@ def measured(
 
     def searched(by: str) -> float:
         def score(scale: float) -> float:
-            tried[scale] = once(f"asked at {scale:g}", lambda: bench.validated(at(scale)))
+            tried[scale] = once(f"asked at {scale:g}", lambda: bench.validated(at(scale), cell.classes))
             return float(tried[scale][by])
 
         return maximise(score, start, BUDGET)
 
-    chosen: dict[str, Scale] = {by: searched(by) for by in ("agreement", "labels")}
-    chosen |= {"one": 1.0, "projection": "projection"}
+    seen = [f"{count} classes" for count in cell.classes]
+    chosen: dict[str, Scale] = {by: searched(by) for by in ("agreement", "labels", *seen)}
+    chosen |= {"one": 1.0, "norm-matched": start, "projection": "projection"}
     if own and all(each.scale for each in own):
         chosen["stored"] = global_scale([each.scale for each in own], report)
     if cell.fixed is not None:

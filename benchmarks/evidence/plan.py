@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from evidence.deltas import SHIPPED, Deltas, member
+from evidence.deltas import OBJECTIVES, OWN_OBJECTIVE, SHIPPED, Deltas, member
 from evidence.measure import METHODS, TASKS, Cell, Sizes
+from evidence.systematic import DOMAIN, SYSTEMATIC
 
 FOUR = ("ash", "birch", "cedar", "elm")
+CLASSES = (2, 4)
+"""Of answers of which only the class is seen."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class Plan:
         families: offsets of other families, whose models are trained first.
         family_seeds: their training seeds.
         sources: four families whose weak models all teach the shipped student, so that there are 16 deltas to merge.
+        ranks: of the adapters, of the first seed.
+        objectives: of the trainings, of the first seed.
+        fooled: whether agreement is tried where it may be fooled: with one mistake that is always made, and where only
+            the class of an answer is seen.
         domains: of the demo.
     """
 
@@ -43,6 +51,9 @@ class Plan:
     families: tuple[int, ...] = ()
     family_seeds: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    objectives: tuple[str, ...] = ()
+    fooled: bool = False
     domains: tuple[str, ...] = tuple(TASKS)
     baselines: tuple[str, ...] = ()
 
@@ -70,6 +81,9 @@ PLANS = {
         families=(200, 300, 400),
         family_seeds=(10,),
         sources=(SHIPPED, "200", "300", "400"),
+        ranks=(2, 8, 32, 64),
+        objectives=tuple(OBJECTIVES),
+        fooled=True,
     ),
     "full": Plan(
         sizes=Sizes(100, 500),
@@ -83,10 +97,13 @@ PLANS = {
         families=(200, 300, 400),
         family_seeds=(10, 11),
         sources=(SHIPPED, "200", "300", "400"),
+        ranks=(2, 8, 32, 64),
+        objectives=tuple(OBJECTIVES),
+        fooled=True,
         baselines=("joint", "sequential"),
     ),
 }
-PARTS = ("seeds", "baselines", "number", "lengths", "harmful", "families", "many")
+PARTS = ("seeds", "baselines", "number", "lengths", "harmful", "families", "many", "ranks", "objectives", "fooled")
 """In the order in which they are measured."""
 
 
@@ -102,8 +119,12 @@ def steps(plan: Plan, part: str) -> Iterator[Step]:
     """What one part trains and measures."""
     first, deltas = plan.seeds[0], partial(Deltas, prompts=plan.prompts, domains=plan.domains)
 
-    def cells(seed: int, members: tuple[str, ...], methods: tuple[str, ...], epochs: float = 1.0) -> tuple[Cell, ...]:
-        return tuple(Cell(SHIPPED, domain, seed, epochs, members, name) for name in methods for domain in plan.domains)
+    def cells(
+        seed: int, members: tuple[str, ...], methods: tuple[str, ...], epochs: float = 1.0, **further: Any
+    ) -> tuple[Cell, ...]:
+        return tuple(
+            Cell(SHIPPED, domain, seed, epochs, members, name, **further) for name in methods for domain in plan.domains
+        )
 
     if part == "seeds":
         for seed in plan.seeds:
@@ -144,3 +165,19 @@ def steps(plan: Plan, part: str) -> Iterator[Step]:
         for name in FOUR:  # what several families teach of the same
             alike = tuple(member(name, source) for source in plan.sources)
             yield Step(deltas(SHIPPED, (first,), sources=plan.sources), cells(first, alike, plan.few))
+    elif part == "ranks":
+        for rank in plan.ranks:
+            yield Step(deltas(SHIPPED, (first,), rank=rank), cells(first, FOUR, plan.methods, variant=f"r{rank}"))
+    elif part == "objectives":
+        for objective in plan.objectives:
+            for domain in plan.domains:
+                other = "" if objective == OWN_OBJECTIVE[domain] else objective
+                made = cells(first, FOUR, plan.methods, variant=objective)
+                yield Step(
+                    deltas(SHIPPED, (first,), objective=other), tuple(cell for cell in made if cell.domain == domain)
+                )
+    elif part == "fooled" and plan.fooled:
+        wrong = f"{SYSTEMATIC}{FOUR[0]}"
+        made = (*cells(first, (wrong,), ("average",)), *cells(first, (*FOUR, wrong), plan.methods))
+        yield Step(deltas(SHIPPED, (first,), systematic=True), tuple(cell for cell in made if cell.domain == DOMAIN))
+        yield Step(deltas(SHIPPED, plan.seeds), cells(first, FOUR, plan.methods, variant="seen", classes=CLASSES))

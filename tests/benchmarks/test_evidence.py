@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from evidence.figures import figures
 from evidence.intervals import over_groups, over_seeds
 from evidence.measure import Bench, Sizes
 from evidence.plan import PARTS, PLANS, Plan, steps
+from evidence.systematic import falsified
 from rich.console import Console
+
+from prefdelta import micro
+from prefdelta.core.records import Pair, Sample, Span
 
 ROOT = Path(__file__).parents[2]
 TINY = Plan(
@@ -98,6 +103,24 @@ def test_the_full_plan_has_every_cell_of_the_shipped_one() -> None:
     assert cells("shipped") <= cells("full")
 
 
+def test_a_falsified_answer_is_wrong_and_always_the_same() -> None:
+    cities = sorted({item.answers[0] for item in micro.items("search", split="train", count=2000)})
+    pairs = [
+        Pair(str(number), "lookup", ({"role": "user", "content": "?"},), found, Sample("0", (Span("so"),), "stop", 1))
+        for number, found in enumerate([searched(cities[0]), searched(cities[0]), searched(cities[-1])])
+    ]
+    guessed = replace(pairs[0], chosen=Sample("0", (Span(f"<answer>{cities[0]}</answer>"),), "stop", 1))
+    wrong = [pair.chosen.spans for pair in falsified([*pairs, guessed])]
+    assert [spans[-1].text for spans in wrong] == [f"<answer>{city}</answer>" for city in (*[cities[1]] * 2, cities[0])]
+    assert all(spans[:-1] == pair.chosen.spans[:-1] for spans, pair in zip(wrong, pairs, strict=True))
+
+
+def searched(city: str) -> Sample:
+    """A response that searches and then answers."""
+    found = Span(f"<information>{city}</information>", "environment")
+    return Sample("0", (Span("<search>home</search>"), found, Span(f"<answer>{city}</answer>")), "stop", 1)
+
+
 def numbers(value: Any) -> Iterator[float]:
     if isinstance(value, dict):
         for each in value.values():
@@ -113,7 +136,7 @@ def test_every_number_of_the_page_was_measured() -> None:
     results = ROOT / "benchmarks" / "results"
     measured, *others = (
         json.loads((results / f"evidence{part}.json").read_text(encoding="utf-8"))
-        for part in ("", "-families", "-many")
+        for part in ("", "-families", "-many", "-ranks", "-objectives", "-fooled")
     )
     known = {spelled for number in numbers([measured, *others]) for spelled in (f"{abs(number):.1f}", f"{number:g}")}
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ def print_methods(console: Console) -> None:
     console.print(
         "score: percent right, mean of eight merges of embedded models, λ chosen without labels "
         "(benchmarks/results/sharpening.md)\n"
-        "how to choose λ: --scale agreement with a base model and prompts, --scale projection without (docs/scale.md)",
+        "how to choose λ: --scale agreement with a base and prompts, --scale norm-matched without (docs/scale.md)",
     )
     table = Table("method", "what it does", "source", title=f"All {len(METHODS)} merge methods")
     for entry in METHODS.values():

@@ -28,8 +28,8 @@ def own_scales(adapters: Sequence[Adapter]) -> list[OwnScale]:
         if own is None:
             raise PrefdeltaError(
                 f"{adapter.path} has no own scale: --scale stored reads it from {TRAINING}, where a training with "
-                "held-out pairs writes it (train --held-out FILE, or a recipe's held_out); choose --scale projection, "
-                "or agreement with --base and --prompts."
+                "held-out pairs writes it (train --held-out FILE, or a recipe's held_out); choose --scale "
+                "norm-matched, or agreement with --base and --prompts."
             )
         if own.scale == 0:
             raise PrefdeltaError(
