@@ -52,7 +52,13 @@ def steps(page: Path) -> list[tuple[str, str]]:
 
 
 WITH_EXAMPLES = [page for page in PAGES if steps(page)]
-GO_ON = {"README.md": "runs/my-recipe", "recipes.md": "runs/my", "results.md": "runs/demo", "viewer.md": "runs/my"}
+GO_ON = {
+    "README.md": "runs/my-recipe",
+    "recipes.md": "runs/my",
+    "results.md": "runs/demo",
+    "trust.md": "runs/my-recipe",
+    "viewer.md": "runs/my",
+}
 """Pages whose commands find the small run finished where they look for it, and go on from there: it is made once."""
 
 

@@ -101,7 +101,7 @@ def test_a_suite_over_a_given_model_runs(suite: Any, tmp_path: Path) -> None:
 def test_a_data_set_that_is_not_there_is_told(tmp_path: Path) -> None:
     raw = clip_suite(tmp_path)
     raw["tasks"][0]["source"] = {"dataset": "imagefolder", "data_dir": str(tmp_path / "nowhere")}
-    with pytest.raises(PrefdeltaError, match="cannot load the data set 'imagefolder'"):
+    with pytest.raises(PrefdeltaError, match="nowhere does not exist; name a file or a folder that does"):
         run_recipe(configure_recipe(raw, origin="test"), tmp_path / "run")
 
 
