@@ -100,7 +100,7 @@ def shared_with_base(validation: Validation, chosen: Candidate) -> Shared | None
     smaller = {
         other.scale: shared
         for other in validation.measured
-        if other.place()[0] == chosen.place()[0] and not isinstance(other.scale, str) and other.scale < chosen.scale
+        if other.at(chosen.scale) == chosen and not isinstance(other.scale, str) and other.scale < chosen.scale
         if (shared := validation.shared(other)) is not None
     }
     if not smaller:

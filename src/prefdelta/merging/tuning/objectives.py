@@ -156,7 +156,7 @@ class Information(Labels):
         """
         questions = asked(self._items).values()
         found = [
-            [agreement(*both, questions=asked).by_item for *both, asked in zip(*draws, questions, strict=True)]
+            [agreement(*both, questions=task).by_item for *both, task in zip(*draws, questions, strict=True)]
             for draws in ((one[0], other[1]), (one[1], other[0]))
         ]
         return [np.mean(both, axis=0)[None] for both in zip(*found, strict=True)]

@@ -96,10 +96,8 @@ def _scale_notes(results: TuningRecord) -> list[str]:
         told += f"; no answer was found in {guard.unparsed:.1f} % of its answers, and in {guard.unparsed_base:.1f} % "
         told += "of the base's"
     if guard.shared is not None and guard.shared_most is not None and guard.shared_most_at is not None:
-        told += (
-            f"; its answers share {guard.shared:.2f} of information with the base's, at λ = {guard.shared_most_at:g} "
-        )
-        told += f"{guard.shared_most:.2f}"
+        told += f"; its answers share {guard.shared:.2f} of information with the base's, "
+        told += f"and at λ = {guard.shared_most_at:g} {guard.shared_most:.2f}"
     return [*found, f"{told}.", *(f"Warning: {text}" for text in guard.warnings)]
 
 
