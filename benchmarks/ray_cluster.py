@@ -239,7 +239,8 @@ def lose_a_node(case: Case) -> None:
 
 def without_head(case: Case) -> str:
     """Lose the head in each stage, start another cluster and run again; returns what the ended runs said."""
-    said = []
+    said: list[str] = []
+    took = []
     for stage in STAGES:
         process = case.run()
         if not case.at_work(process, stage):
@@ -247,11 +248,12 @@ def without_head(case: Case) -> str:
         case.cluster.head_node.kill_gcs_server()
         case.cluster.head_node.kill_raylet()
         killed = time.monotonic()
-        said.append(f"{finished(process, 2)} ({time.monotonic() - killed:.0f} s)")
+        said.append(finished(process, 2))
+        took.append(f"{time.monotonic() - killed:.0f} s")
         case.cluster.shutdown()
         case.start()
     finished(case.run())
-    return "; ".join(said)
+    return f"{'; '.join(dict.fromkeys(said))} (after {', '.join(took)})"
 
 
 def inside(folder: Path, report: Path, quick: bool) -> None:
