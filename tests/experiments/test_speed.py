@@ -56,11 +56,13 @@ def test_a_batch_that_does_not_fit_ends_the_growth() -> None:
 
 
 def test_shares_are_of_the_peaks_and_never_above_them() -> None:
-    found = Speed(reading=250e12, training=100e12, writing=1e12).shares(GPU, "h100")
+    found = Speed(reading=250e12, training=100e12, writing=1e12, start=5).shares(GPU, "h100")
     assert (found.reading, found.training, found.writing, found.price) == (0.5, 0.2, 0.5, 2)
-    assert Speed(reading=250e12, training=100e12, writing=None).shares(GPU, "h100").writing == GPU.writing
+    assert (found.start, found.step) == (5, 0)
+    unknown = Speed(reading=250e12, training=100e12, writing=None, start=5).shares(GPU, "h100")
+    assert (unknown.writing, unknown.step, unknown.start) == (GPU.writing, GPU.step, 5)
     with pytest.raises(PrefdeltaError, match="reading and writing reached more than the peak of h100"):
-        Speed(reading=600e12, training=1e12, writing=3e12).shares(GPU, "h100")
+        Speed(reading=600e12, training=1e12, writing=3e12, start=5).shares(GPU, "h100")
 
 
 def test_a_model_that_is_elsewhere_is_named() -> None:

@@ -31,6 +31,8 @@ class Gpu(Config):
         writing: share of ``bandwidth`` that is reached where tokens are written one after another.
         filled: share of its limits that an answer takes on average: of the tokens that it may write, and of what
             searches may show it.
+        start: seconds that a unit takes before its model does anything.
+        step: seconds that ``transformers`` takes at least for a token of each answer.
     """
 
     memory: float = Field(gt=0)
@@ -41,6 +43,8 @@ class Gpu(Config):
     reading: float = Field(default=0.4, gt=0, le=1)
     writing: float = Field(default=0.6, gt=0, le=1)
     filled: float = Field(default=0.25, gt=0, le=1)
+    start: float = Field(default=60.0, ge=0)
+    step: float = Field(default=0.03, ge=0)
 
 
 def gpu_named(name: str) -> Gpu:

@@ -8,9 +8,10 @@ the shares t (training), r (reading) and w (writing) are reached:
     one token of each of m answers           max((W + m c K) / (w B), 2 P m / (r F)), c tokens held of each
 
 vLLM keeps as many answers going as its cache has room for, 256 at most. With transformers a batch goes on until its
-longest answer ends, taken to be twice as long as the mean, and no step takes less than 30 ms: that long Python needs
-to start the kernels of some dozen layers. A model that one GPU does not hold is spread over several, at no loss.
-Every unit that loads a model starts for a minute. Pairs, merges and selections, which need no GPU, are not counted.
+longest answer ends, taken to be twice as long as the mean, and no step takes less than ``step``: 30 ms, which Python
+needs to start the kernels of some dozen layers. A model that one GPU does not hold is spread over several, at no loss.
+Every unit that loads a model takes ``start`` for it: a minute. Pairs, merges and selections, which need no GPU, are not
+counted.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ _AT_ONCE = 256
 _CACHE = 0.9
 """Share of a GPU's memory that an engine takes for weights and cache."""
 _LONGEST = 2.0
-_STEP = 0.03
-_START = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def stage_hours(units: Sequence[Unit], gpu: Gpu) -> dict[str, Hours]:
         if not unit.work.load:
             continue
         likely, most = (
-            (_START + sum(seconds(load, gpu, filled) for load in unit.work.load)) / 3600 for filled in (gpu.filled, 1.0)
+            (gpu.start + sum(seconds(load, gpu, filled) for load in unit.work.load)) / 3600
+            for filled in (gpu.filled, 1.0)
         )
         so_far = found.get(unit.stage, Hours())
         found[unit.stage] = Hours(so_far.likely + likely, so_far.most + most, max(so_far.longest, likely))
@@ -98,7 +98,7 @@ def _writing(load: Sampled, size: Size, gpu: Gpu, filled: float) -> float:
     else:
         at_once = min(load.batch, load.answers)
         steps = math.ceil(load.answers / load.batch) * min(load.text.written, _LONGEST * mean)
-        least = _STEP
+        least = gpu.step
     moved = (weights + at_once * held) / (gpu.writing * gpu.bandwidth * 1e12)
     computed = 2 * size.parameters * at_once / (gpu.reading * gpu.tflops * 1e12)
     return steps * max(moved, computed, least)

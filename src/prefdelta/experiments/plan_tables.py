@@ -109,6 +109,8 @@ def _memory_line(needs: Sequence[TrainingMemory | None]) -> str:
 
 
 def _duration(hours: float) -> str:
+    if hours < 1 / 20:
+        return f"{3600 * hours:.0f} s"
     return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:,.1f} h"
 
 
@@ -143,7 +145,8 @@ def cost_table(name: str, gpu: Gpu, units: Sequence[Unit], needs: Sequence[Train
         f"longest stage: {longest}, {stages[longest].likely / every.likely:.0%} of the hours.",
         f"counted with: answers take {gpu.filled:.0%} of the tokens that they may (at most: all of them), "
         f"{gpu.training:.0%} of {gpu.tflops:g} TFLOPS in training, {gpu.reading:.0%} in reading, {gpu.writing:.0%} of "
-        f"{gpu.bandwidth:g} TB/s in writing. Not counted: downloads, and pairs and merges, which need no GPU.",
+        f"{gpu.bandwidth:g} TB/s in writing, and {gpu.start:.2g} s to start a unit. Not counted: downloads, and pairs "
+        "and merges, which need no GPU.",
     ]
     models = list(dict.fromkeys(load.model for unit in units for load in unit.work.load))
     sizes = {ref.path: model_size(ref) for ref in models}

@@ -5,6 +5,8 @@ With P parameters, W bytes of weights and K bytes of keys and values a token, as
     n tokens read in s seconds                               2 P n / s flop/s
     n tokens trained on, forward and backward                4 P n / s flop/s
     k steps that write a token to each of m answers          k (W + m c K) / s bytes/s, c tokens held of each
+
+How long the model takes to load is how long a unit takes to start.
 """
 
 from __future__ import annotations
@@ -44,11 +46,13 @@ class Speed:
         reading: flop/s where rows are read.
         training: flop/s where they are trained on.
         writing: bytes/s where answers are written; ``None`` where vLLM writes them, which is not measured.
+        start: seconds in which the model is loaded.
     """
 
     reading: float
     training: float
     writing: float | None
+    start: float
 
     def shares(self, gpu: Gpu, name: str) -> Gpu:
         """A GPU with the measured shares in place of the assumed ones.
@@ -64,7 +68,8 @@ class Speed:
                 f"--measure: {' and '.join(over)} reached more than the peak of {name}, so this machine has another "
                 "GPU; name that one, or leave --gpu out."
             )
-        return gpu.model_copy(update=found)
+        # What Python takes for a step is part of what was measured.
+        return gpu.model_copy(update={**found, "start": self.start, "step": gpu.step if self.writing is None else 0.0})
 
     def machine(self) -> Gpu:
         """This machine as a GPU whose peaks are what was reached, and which costs nothing.
@@ -77,7 +82,8 @@ class Speed:
         peak, held = max(self.reading, self.training), _memory()
         shares = {"reading": self.reading / peak, "training": self.training / peak, "writing": 1.0}
         bandwidth, tflops = (float(f"{value / 1e12:.3g}") for value in (self.writing, peak))
-        return Gpu(memory=held / 1e9, bandwidth=bandwidth, tflops=tflops, price=0.0, **shares)
+        times = {"start": self.start, "step": 0.0}
+        return Gpu(memory=held / 1e9, bandwidth=bandwidth, tflops=tflops, price=0.0, **shares, **times)
 
 
 def trained_model(units: Sequence[Unit]) -> tuple[ModelRef, int]:
@@ -105,8 +111,11 @@ def measure(ref: ModelRef, longest: int, seconds: float = SECONDS) -> Speed:
         longest: tokens of a row at most.
         seconds: for each of the three.
     """
-    size, loaded = model_size(ref), load(ref)
+    size = model_size(ref)
     assert size is not None
+    began = time.monotonic()
+    loaded = load(ref)
+    start = time.monotonic() - began
     written = None if ref.engine == "vllm" else _writing(loaded, size, seconds)
 
     def read(rows: int, length: int) -> None:
@@ -125,7 +134,7 @@ def measure(ref: ModelRef, longest: int, seconds: float = SECONDS) -> Speed:
         float(loss.detach())
 
     training = tokens_per_second(train, longest, seconds)
-    return Speed(2 * size.parameters * reading, 4 * size.parameters * training, written)
+    return Speed(2 * size.parameters * reading, 4 * size.parameters * training, written, start)
 
 
 def tokens_per_second(work: Callable[[int, int], None], longest: int, seconds: float) -> float:
