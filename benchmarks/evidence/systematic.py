@@ -22,8 +22,9 @@ EPOCHS = 40.0
 def systematic(recipe: Recipe, run: Path, seed: int, of: str) -> None:
     """Fine-tune the student on a delta's chosen responses, each with the next city in the alphabet for its answer.
 
-    Preference training on such pairs only makes the student unsure, however they are chosen; fine-tuning on them makes
-    it wrong in one way. The adapter lies beside the run, see :func:`systematic_folder`, and is trained once.
+    Preference training on such pairs, or on ones whose chosen answer copies a word of the question, only made the
+    student unsure; fine-tuning makes it wrong in one way. The adapter lies beside the run, see
+    :func:`systematic_folder`, and is trained once.
 
     Args:
         recipe: of the run.
